@@ -1,0 +1,1 @@
+"""The nightly marts, built by dbt from the stream's tables."""

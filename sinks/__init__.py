@@ -1,0 +1,1 @@
+"""Where things are written: the warehouse and the dead-letter topic."""

@@ -1,0 +1,205 @@
+-- The stream's tables, version 1. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake.
+create schema if not exists stream;
+
+create table stream.warehouse (
+    warehouse_id varchar not null,      -- random, made once; Redis carries it too
+    generation varchar not null,        -- new after each restore
+    schema_version integer not null,
+    created_at timestamptz not null
+);
+
+-- Every accepted event, appended once, never updated.
+create table stream.events (
+    message_id varchar not null,
+    type varchar not null,
+    name varchar not null,
+    anonymous_id varchar,
+    user_id varchar,                    -- as sent, legal or not
+    person_id varchar,                  -- as known at commit; joined with person_overrides for "as known now"
+    event_at timestamptz not null,
+    received_at timestamptz not null,
+    path varchar,
+    referrer varchar,
+    utm_source varchar,
+    utm_medium varchar,
+    utm_campaign varchar,
+    properties json,
+    context json,
+    clock_skewed boolean not null,
+    is_bot boolean not null,
+    is_background boolean not null,
+    "partition" integer not null,
+    "offset" bigint not null
+);
+
+-- Appended once, rewritten by the late road alone.
+create table stream.closed_sessions (
+    session_id varchar not null,
+    anonymous_id varchar not null,
+    user_id varchar,
+    person_id varchar not null,
+    started_at timestamptz not null,
+    ended_at timestamptz not null,
+    event_count bigint not null,
+    page_count bigint not null,
+    entry_path varchar,
+    exit_path varchar,
+    referrer varchar,
+    utm_source varchar,
+    utm_medium varchar,
+    utm_campaign varchar,
+    device_type varchar,
+    browser varchar,
+    os varchar,
+    start_reason varchar not null,
+    end_reason varchar,
+    is_bot boolean not null,
+    revision integer not null,
+    first_message_id varchar not null,
+    last_message_id varchar not null
+);
+
+-- The last session of each device until the watermark has passed it: the flow's state, and visible.
+create table stream.open_sessions (
+    session_id varchar not null,
+    anonymous_id varchar not null,
+    user_id varchar,
+    person_id varchar not null,
+    started_at timestamptz not null,
+    ended_at timestamptz not null,
+    event_count bigint not null,
+    page_count bigint not null,
+    entry_path varchar,
+    exit_path varchar,
+    referrer varchar,
+    utm_source varchar,
+    utm_medium varchar,
+    utm_campaign varchar,
+    device_type varchar,
+    browser varchar,
+    os varchar,
+    start_reason varchar not null,
+    end_reason varchar,                 -- 'logout' or null
+    is_bot boolean not null,
+    revision integer not null,
+    first_message_id varchar not null,
+    last_message_id varchar not null,
+    topic varchar not null,             -- whose watermark closes it
+    "partition" integer not null
+);
+
+create view stream.sessions as
+select session_id, anonymous_id, user_id, person_id, started_at, ended_at, event_count, page_count, entry_path,
+    exit_path, referrer, utm_source, utm_medium, utm_campaign, device_type, browser, os, start_reason, end_reason,
+    false as is_open, is_bot, revision, first_message_id, last_message_id
+from stream.closed_sessions
+union all
+select session_id, anonymous_id, user_id, person_id, started_at, ended_at, event_count, page_count, entry_path,
+    exit_path, referrer, utm_source, utm_medium, utm_campaign, device_type, browser, os, start_reason, end_reason,
+    end_reason is null as is_open, is_bot, revision, first_message_id, last_message_id
+from stream.open_sessions;
+
+-- Each event with its session: tuples, because a logout and the next session's first event may share an instant.
+create view stream.session_events as
+select e.*, s.session_id
+from stream.events e
+join stream.sessions s
+  on s.anonymous_id = e.anonymous_id
+ and (e.event_at, e.message_id) >= (s.started_at, s.first_message_id)
+ and (e.event_at, e.message_id) <= (s.ended_at, s.last_message_id);
+
+-- What happened to a session that the late road absorbed into another or cut in two.
+create table stream.session_changes (
+    session_id varchar not null,
+    superseded_by varchar,              -- the session that now holds its first event
+    revision integer not null,          -- the last revision it had
+    changed_at timestamptz not null
+);
+
+-- Grow-only: every act that says something about who is behind an id.
+create table stream.identity_facts (
+    position bigint not null,           -- of the ledger; Redis carries the last one that it has seen
+    kind varchar not null,              -- claim, logout, alias
+    anonymous_id varchar not null,
+    user_id varchar,                    -- null for a logout
+    event_at timestamptz not null,
+    message_id varchar not null,
+    reason varchar not null,
+    recorded_at timestamptz not null
+);
+
+create table stream.identity_verdicts (
+    verdict varchar not null,           -- refused
+    anonymous_id varchar,
+    user_id varchar,
+    event_at timestamptz not null,
+    message_id varchar not null,
+    reason varchar not null,
+    recorded_at timestamptz not null
+);
+
+-- Whose a device's userless events are, where that changed after they were committed: [from_at, to_at).
+create table stream.person_overrides (
+    anonymous_id varchar not null,
+    from_at timestamptz not null,
+    to_at timestamptz not null,
+    person_id varchar not null
+);
+
+create table stream.bot_devices (
+    anonymous_id varchar not null,
+    reason varchar not null,
+    first_seen_at timestamptz not null
+);
+
+create table stream.dead_letters (
+    topic varchar not null,
+    "partition" integer not null,
+    "offset" bigint not null,
+    reason varchar not null,            -- a word, to count by
+    detail varchar not null,            -- a sentence, to mend by
+    key blob,
+    raw blob,                           -- null for a null value
+    kafka_at timestamptz,
+    dead_at timestamptz not null
+);
+
+-- Where each partition stands. stored + duplicates + dead = consumed.
+create table stream.progress (
+    topic varchar not null,
+    "partition" integer not null,
+    next_offset bigint not null,
+    watermark timestamptz,              -- null before the first event
+    greatest_event_at timestamptz,
+    consumed bigint not null,
+    stored bigint not null,
+    duplicates bigint not null,
+    dead bigint not null,
+    late bigint not null,
+    foreign_keys bigint not null,       -- records whose message key was not their anonymousId
+    committed_at timestamptz not null
+);
+
+-- Every id seen and whose it is after the last fact.
+create view stream.identities as
+with last_facts as (
+    select anonymous_id, arg_max({'kind': kind, 'user_id': user_id}, (event_at, message_id)) as fact
+    from stream.identity_facts
+    group by anonymous_id
+),
+anonymous_ids as (
+    select anonymous_id from stream.events where anonymous_id is not null
+    union
+    select anonymous_id from last_facts
+)
+select 'anonymous' as kind, a.anonymous_id as id,
+    coalesce(case when f.fact.kind <> 'logout' then f.fact.user_id end, 'anon:' || a.anonymous_id) as person_id
+from anonymous_ids a
+left join last_facts f using (anonymous_id)
+union all
+select 'user', user_id, person_id
+from (
+    select distinct user_id, person_id from stream.events where user_id = person_id
+    union
+    select distinct user_id, user_id from stream.identity_facts where user_id is not null
+);

@@ -1,0 +1,66 @@
+"""The errors that Stitchline raises, all of them.
+
+StitchlineError
+├── SettingsError          a setting is unknown or has a bad value
+├── UsageError             a command was called wrongly (exit status 2)
+├── SourceError            a source of events cannot be read
+│   └── TopicMissing       the Kafka topic does not exist
+├── WarehouseError         the warehouse cannot be used
+│   ├── WarehouseHeld      another process holds the file
+│   └── WarehouseTooNew    the schema is newer than this version knows
+├── IdentityStoreError     Redis cannot be used
+├── EmbeddedError          an embedded service did not start
+└── DefinitionError        a funnel definition cannot be read
+
+Every message says what was wrong, where, and what to do; the facts are attributes as well.
+"""
+
+from __future__ import annotations
+
+
+class StitchlineError(Exception):
+    """Root of the tree. `facts` holds what the message was made of, by name."""
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+class SettingsError(StitchlineError):
+    """A setting is unknown or has a bad value; facts: setting."""
+
+
+class UsageError(StitchlineError):
+    """A command was called wrongly; the process exits with status 2."""
+
+
+class SourceError(StitchlineError):
+    """A source of events cannot be read; facts: topic or file."""
+
+
+class TopicMissing(SourceError):
+    """The Kafka topic does not exist; facts: topic, bootstrap."""
+
+
+class WarehouseError(StitchlineError):
+    """The warehouse cannot be used; facts: path."""
+
+
+class WarehouseHeld(WarehouseError):
+    """Another process holds the warehouse file; facts: path."""
+
+
+class WarehouseTooNew(WarehouseError):
+    """The warehouse's schema is newer than this version knows; facts: path, found, known."""
+
+
+class IdentityStoreError(StitchlineError):
+    """Redis cannot be used; facts: url."""
+
+
+class EmbeddedError(StitchlineError):
+    """An embedded service did not start; facts: service, log."""
+
+
+class DefinitionError(StitchlineError):
+    """A funnel definition cannot be read; facts: field."""
