@@ -1,0 +1,362 @@
+"""Raw records → Arrow columns, in bulk; what the contract does not accept → dead letters, with reasons.
+
+DuckDB parses a whole block in one statement and releases the interpreter lock meanwhile. It is more lenient
+than the contract in a few ways, so the statement also says which rows are `plain`: certain to mean the same to
+both. Every other row is judged by `contract.parse`, one by one, and those it accepts are written out again in
+plain form and decoded by the very same statement.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.contract import MAX_RECORD_BYTES, Event, Rejected, may_be_too_deep, parse
+from flows.records import RawBatch
+
+_TEXT = pa.string()
+_TIME = pa.timestamp("us", tz="UTC")
+
+DECODED: Final = pa.schema(
+    [
+        ("message_id", _TEXT),
+        ("type", _TEXT),
+        ("name", _TEXT),
+        ("anonymous_id", _TEXT),  # null where the event has none
+        ("user_id", _TEXT),  # as sent, legal or not
+        ("previous_id", _TEXT),  # alias only
+        ("event_at", _TIME),
+        ("received_at", _TIME),
+        ("clock_skewed", pa.bool_()),
+        ("path", _TEXT),
+        ("referrer", _TEXT),
+        ("utm_source", _TEXT),
+        ("utm_medium", _TEXT),
+        ("utm_campaign", _TEXT),
+        ("user_agent", _TEXT),
+        ("device_type", _TEXT),  # as the event says; else flows/agents.py tells by the user agent
+        ("os", _TEXT),
+        ("library", _TEXT),
+        ("properties", _TEXT),  # JSON text
+        ("context", _TEXT),  # JSON text
+        ("foreign_key", pa.bool_()),  # the message key is not the anonymousId
+        ("hash_1", pa.uint64()),  # with hash_2, 128 bits of (anonymous_id, message_id)
+        ("hash_2", pa.uint64()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+    ]
+)
+"""Columns of a decoded batch, times in microseconds UTC."""
+
+DEAD: Final = pa.schema(
+    [
+        ("topic", _TEXT),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("reason", _TEXT),
+        ("detail", _TEXT),
+        ("key", pa.binary()),
+        ("raw", pa.binary()),
+        ("kafka_at", _TIME),
+    ]
+)
+"""Columns of the dead letters of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBatch:
+    """One RawBatch decoded: `events` by DECODED in offset order, `dead` by DEAD, and how the partition stands."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    events: pa.Table
+    dead: pa.Table
+    at_end: bool
+    closed: bool
+    read_at: datetime | None
+    last_kafka_at: int | None
+    """Kafka's time of the last record, microseconds UTC."""
+
+    @property
+    def consumed(self) -> int:
+        return self.events.num_rows + self.dead.num_rows
+
+
+_ENVELOPE = json.dumps(
+    dict.fromkeys("type event name timestamp originalTimestamp sentAt receivedAt".split(), "VARCHAR")
+    | dict.fromkeys("messageId anonymousId userId previousId context properties traits".split(), "JSON")
+)
+_CONTEXT = json.dumps(
+    {
+        "page": {"path": "VARCHAR", "referrer": "VARCHAR"},
+        "campaign": {"source": "VARCHAR", "medium": "VARCHAR", "name": "VARCHAR"},
+        "userAgent": "VARCHAR",
+        "device": "JSON",
+        "os": "JSON",
+        "library": {"name": "VARCHAR"},
+    }
+)
+
+
+def _id(field: str) -> str:
+    """The text of an id that came as JSON; right wherever `_plain_id` holds."""
+    return f"""case when starts_with(e."{field}", '"') then substr(e."{field}", 2, length(e."{field}") - 2)
+        else e."{field}"::varchar end"""
+
+
+def _plain_id(field: str) -> str:
+    """True where the id is text without escapes, neither empty nor led by white space, or a short whole number."""
+    return f"""(e."{field}" is null or case when starts_with(e."{field}", '"')
+        then e."{field}"::varchar >= '"!' and e."{field}"::varchar <> '""' and not contains(e."{field}", '\\')
+        else regexp_full_match(e."{field}"::varchar, '0|-?[1-9][0-9]{{0,17}}') end)"""
+
+
+def _plain_time(field: str) -> str:
+    return f"""(e."{field}" is null or (
+        try_cast(e."{field}" as timestamptz) is not null and regexp_full_match(e."{field}",
+            '[12]\\d\\d\\d-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{{1,6}})?(Z|[+-]0\\d:[0-5]\\d)')))"""
+
+
+def _plain_object(field: str) -> str:
+    """True where the text of `field` means the same to every reader of JSON."""
+    return f"""coalesce(not contains(e."{field}", 'NaN') and not contains(e."{field}", 'Infinity'), true)"""
+
+
+def _object(expression: str) -> str:
+    return f"case when left({expression}, 1) = '{{' then {expression} end"
+
+
+_IDS = ("messageId", "anonymousId", "userId", "previousId")
+_TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+
+_DECODE: Final = f"""
+with parsed as (
+    select row, json, key, kafka_at, from_json(json, '{_ENVELOPE}') as e from block
+),
+timed as (
+    select *,
+        {_id("messageId")} as message_id,
+        {_id("anonymousId")} as anonymous_id,
+        {_id("userId")} as user_id,
+        coalesce(try_cast(e.timestamp as timestamptz), try_cast(e.originalTimestamp as timestamptz)) as said_at,
+        coalesce(try_cast(e.originalTimestamp as timestamptz), try_cast(e.timestamp as timestamptz)) as device_at,
+        try_cast(e.sentAt as timestamptz) as sent_at,
+        case when try_cast(e.receivedAt as timestamptz) > kafka_at + $skew then null
+             else try_cast(e.receivedAt as timestamptz) end as collected_at,
+        from_json(e.context, '{_CONTEXT}') as c
+    from parsed
+),
+corrected as (
+    select *,
+        coalesce(case when collected_at - (sent_at - device_at) >= timestamptz '0001-01-01 00:00:00+00'
+                      then collected_at - (sent_at - device_at) end, said_at) as happened_at
+    from timed
+),
+placed as (
+    select *, coalesce(collected_at, kafka_at, happened_at) as received_at from corrected
+)
+select
+    row,
+    message_id,
+    coalesce(e.type, 'track') as type,
+    case e.type when 'page' then 'Page Viewed' when 'screen' then 'Screen Viewed'
+        when 'identify' then e.type when 'alias' then e.type when 'group' then e.type
+        else coalesce(nullif(e.event, ''), nullif(e.name, ''), e.type, 'track') end as name,
+    anonymous_id,
+    user_id,
+    case when e.type = 'alias' then {_id("previousId")} end as previous_id,
+    case when happened_at > received_at + $skew then received_at else happened_at end as event_at,
+    received_at,
+    coalesce(happened_at > received_at + $skew, false) as clock_skewed,
+    c.page.path as path,
+    c.page.referrer as referrer,
+    c.campaign.source as utm_source,
+    c.campaign.medium as utm_medium,
+    c.campaign.name as utm_campaign,
+    c.userAgent as user_agent,
+    case left(c.device, 1) when '"' then c.device->>'$' when '{{' then c.device->>'$.type' end as device_type,
+    case left(c.os, 1) when '"' then c.os->>'$' when '{{' then c.os->>'$.name' end as os,
+    c.library.name as library,
+    (case when e.type in ('page', 'screen') and e.name is not null
+            then json_merge_patch(json_object('name', e.name), coalesce({_object("e.properties")}, '{{}}'))
+          when e.type in ('identify', 'group') then coalesce({_object("e.properties")}, {_object("e.traits")})
+          else {_object("e.properties")} end)::varchar as properties,
+    ({_object("e.context")})::varchar as context,
+    coalesce(anonymous_id is not null and key is distinct from encode(anonymous_id), false) as foreign_key,
+    hash(anonymous_id, message_id) as hash_1,
+    hash(message_id, anonymous_id, 1) as hash_2,
+    coalesce(e.messageId is not null and (e.anonymousId is not null or e.userId is not null) and said_at is not null
+        and {" and ".join(_plain_id(field) for field in _IDS)}
+        and {" and ".join(_plain_time(field) for field in _TIMES)}
+        and {" and ".join(_plain_object(field) for field in ("context", "properties", "traits"))}, false) as plain
+from placed
+"""
+# yyjson inside DuckDB lets a comma stand before a closing bracket; the contract does not.
+_TRAILING_COMMA: Final = r",[ \t\r\n]*[}\]]"
+
+
+class Decoder:
+    """Decodes batches; one may be shared by threads, each gets a connection of its own.
+
+    `future_skew` is how far an event_at may lie above its received_at, and a payload's receivedAt above Kafka's
+    time, before it is not believed (DESIGN: event time).
+    """
+
+    def __init__(self, future_skew: Any) -> None:
+        self._future_skew = future_skew
+        self._mine = threading.local()
+
+    def decode(self, batch: RawBatch) -> DecodedBatch:
+        """`batch` in columns. Never raises for what is in a record."""
+        bad: dict[int, Rejected] = {}
+        good: dict[int, bytes] = {}
+        raw = pa.array(batch.values, pa.binary())
+        text = self._utf8(raw, batch.values, bad, good)
+        kafka_at = pa.array(
+            batch.kafka_at if batch.kafka_at is not None else np.zeros(len(batch), np.int64),
+            _TIME,
+            mask=None if batch.kafka_at is not None else np.ones(len(batch), np.bool_),
+        )
+        block = pa.table(
+            {
+                "row": pa.array(np.arange(len(batch), dtype=np.int64)),
+                "json": text,
+                "key": pa.array(batch.keys, pa.binary()) if batch.keys is not None else pa.nulls(len(batch), pa.binary()),
+                "kafka_at": kafka_at,
+            }
+        )
+        events = self._columns(block, batch.values, bad, good, keyed=batch.keys is not None)
+        rows = events["row"].to_numpy()
+        events = events.drop_columns(["row"])
+        events = events.append_column("partition", pa.array(np.full(len(rows), batch.partition, np.int32)))
+        events = events.append_column("offset", pa.array(batch.offsets[rows]))
+        return DecodedBatch(
+            topic=batch.topic,
+            partition=batch.partition,
+            next_offset=batch.next_offset,
+            events=events.cast(DECODED),
+            dead=_dead_letters(batch, kafka_at, bad),
+            at_end=batch.at_end,
+            closed=batch.closed,
+            read_at=batch.read_at,
+            last_kafka_at=int(batch.kafka_at[-1]) if batch.kafka_at is not None and len(batch) else None,
+        )
+
+    def _utf8(
+        self, raw: pa.Array, values: list[bytes | None], bad: dict[int, Rejected], good: dict[int, bytes]
+    ) -> pa.Array:
+        """`raw` as text, with nulls where a record can be judged without parsing it in bulk."""
+        length = pc.binary_length(raw).fill_null(MAX_RECORD_BYTES + 1)
+        doubtful = np.flatnonzero(pc.greater(length, 400).to_numpy(zero_copy_only=False))
+        doubtful = [i for i in doubtful if (v := values[i]) is None or len(v) > MAX_RECORD_BYTES or may_be_too_deep(v)]
+        try:
+            text = raw.cast(_TEXT)
+        except pa.ArrowInvalid:
+            doubtful = sorted({*doubtful, *(i for i, v in enumerate(values) if v is not None and not _is_utf8(v))})
+            raw = _without(raw, doubtful)
+            text = raw.cast(_TEXT)
+        commas = pc.match_substring_regex(text, _TRAILING_COMMA).fill_null(False)
+        doubtful = sorted({*doubtful, *np.flatnonzero(commas.to_numpy(zero_copy_only=False)).tolist()})
+        if doubtful:
+            for i in doubtful:
+                _judge(i, values[i], bad, good)
+            text = _without(text, doubtful)
+        return text
+
+    def _columns(
+        self,
+        block: pa.Table,
+        values: list[bytes | None],
+        bad: dict[int, Rejected],
+        good: dict[int, bytes],
+        *,
+        keyed: bool,
+    ) -> pa.Table:
+        """The acceptable rows of `block` in columns, in row order."""
+        pending = block.filter(pc.is_valid(block["json"])) if bad or good else block
+        try:
+            events = self._run(pending)
+        except duckdb.Error:  # some row is no JSON at all: find which, and keep the others on the fast road
+            valid = self._connection().execute("select json_valid(json) as valid from pending").to_arrow_table()["valid"]
+            for i in pending.filter(pc.invert(valid))["row"].to_pylist():
+                _judge(i, values[i], bad, good)
+            events = self._run(pending.filter(valid))
+        plain = events["plain"]
+        if not pc.all(plain, min_count=0).as_py():
+            for i in events.filter(pc.invert(plain))["row"].to_pylist():
+                _judge(i, values[i], bad, good)
+            events = events.filter(plain)
+        if good:
+            rows = sorted(good)
+            again = block.take(pa.array(rows)).set_column(1, "json", pa.array([good[i].decode() for i in rows], _TEXT))
+            events = pa.concat_tables([events, self._run(again)]).sort_by("row")
+        if not keyed:
+            position = events.schema.get_field_index("foreign_key")
+            events = events.set_column(position, "foreign_key", pa.array(np.zeros(events.num_rows, np.bool_)))
+        return events.drop_columns(["plain"])
+
+    def _run(self, block: pa.Table) -> pa.Table:
+        return self._connection().execute(_DECODE, {"skew": self._future_skew}).to_arrow_table()
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        if not hasattr(self._mine, "connection"):
+            self._mine.connection = duckdb.connect(config={"threads": 1})
+            self._mine.connection.execute("set TimeZone = 'UTC'")
+        return self._mine.connection
+
+
+def _judge(row: int, raw: bytes | None, bad: dict[int, Rejected], good: dict[int, bytes]) -> None:
+    try:
+        good[row] = _plain_form(parse(raw))
+    except Rejected as rejected:
+        bad[row] = rejected
+
+
+def _plain_form(event: Event) -> bytes:
+    fields = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in event
+        if value is not None
+    }
+    return json.dumps(fields, ensure_ascii=False).encode()
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _without(column: pa.Array, rows: list[int]) -> pa.Array:
+    """`column` with nulls at `rows`."""
+    keep = np.ones(len(column), np.bool_)
+    keep[rows] = False
+    return pc.if_else(pa.array(keep), column, pa.scalar(None, column.type))
+
+
+def _dead_letters(batch: RawBatch, kafka_at: pa.Array, bad: dict[int, Rejected]) -> pa.Table:
+    rows = sorted(bad)
+    return pa.table(
+        {
+            "topic": [batch.topic] * len(rows),
+            "partition": [batch.partition] * len(rows),
+            "offset": [int(batch.offsets[i]) for i in rows],
+            "reason": [bad[i].reason for i in rows],
+            "detail": [bad[i].detail for i in rows],
+            "key": [batch.keys[i] if batch.keys is not None else None for i in rows],
+            "raw": [batch.values[i] for i in rows],
+            "kafka_at": kafka_at.take(pa.array(rows, pa.int64())),
+        },
+        schema=DEAD,
+    )

@@ -1,0 +1,485 @@
+"""Sessions as a pure function: (each device's last session, new events) → sessions. DESIGN: session rules 1–7, 11, 13.
+
+Works on whole columns; nothing here knows of Kafka, Bytewax, DuckDB or the clock on the wall.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+_TIME = pl.Datetime("us", "UTC")
+
+ACTIVITY: Final = pl.Schema(
+    {
+        "anonymous_id": pl.String(),  # never null
+        "event_at": _TIME,
+        "message_id": pl.String(),
+        "user_id": pl.String(),  # a legal one, or null
+        "is_logout": pl.Boolean(),
+        "is_page": pl.Boolean(),
+        "is_bot": pl.Boolean(),
+        "path": pl.String(),
+        "referrer": pl.String(),
+        "utm_source": pl.String(),
+        "utm_medium": pl.String(),
+        "utm_campaign": pl.String(),
+        "device_type": pl.String(),
+        "browser": pl.String(),
+        "os": pl.String(),
+        "library": pl.String(),
+    }
+)
+"""Events that start, extend or end sessions: those with an anonymous_id that are not background."""
+
+SESSIONS: Final = pl.Schema(
+    {
+        "session_id": pl.String(),
+        "anonymous_id": pl.String(),
+        "user_id": pl.String(),
+        "started_at": _TIME,
+        "ended_at": _TIME,
+        "event_count": pl.Int64(),
+        "page_count": pl.Int64(),
+        "entry_path": pl.String(),
+        "exit_path": pl.String(),
+        "referrer": pl.String(),
+        "utm_source": pl.String(),
+        "utm_medium": pl.String(),
+        "utm_campaign": pl.String(),
+        "device_type": pl.String(),
+        "browser": pl.String(),
+        "os": pl.String(),
+        "start_reason": pl.String(),
+        "end_reason": pl.String(),
+        "is_bot": pl.Boolean(),
+        "first_message_id": pl.String(),
+        "last_message_id": pl.String(),
+    }
+)
+"""A session. Times are its first and last event's event_at; `end_reason` is null while it may go on."""
+
+LOGOUT_EVENTS: Final = frozenset({"Signed Out", "Logged Out", "Logout", "User Signed Out"})
+BACKGROUND_EVENTS: Final = frozenset(
+    {
+        "Email Sent",
+        "Email Delivered",
+        "Email Opened",
+        "Email Bounced",
+        "Push Notification Received",
+        "Experiment Viewed",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRules:
+    """What cuts a device's events into sessions."""
+
+    gap: timedelta = timedelta(minutes=30)
+    """A silence greater than this starts a new session; exactly this long continues."""
+    gap_by_library: Mapping[str, timedelta] = field(default_factory=dict)
+    """Other gaps by context.library.name; the later event's library decides."""
+    cap: timedelta = timedelta(hours=24)
+    """An event later than this after the session's start begins a new one."""
+    logout_events: frozenset[str] = LOGOUT_EVENTS
+    background_events: frozenset[str] = BACKGROUND_EVENTS
+    split_at_midnight: bool = False
+    """Also split where the UTC date changes."""
+    split_on_campaign: bool = False
+    """Also split at an event whose campaign differs from the session's."""
+
+    @property
+    def longest_gap(self) -> timedelta:
+        """No session goes on after a silence longer than this."""
+        return max([self.gap, *self.gap_by_library.values()])
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What `cut` found.
+
+    `sessions` by SESSIONS, in (device, time) order: the previous session of each device as it is now, if it changed,
+    and all later ones. `unsettled` are devices with an event before the end of their previous session: they have to
+    be cut again from what is stored, and no row of theirs is in `sessions`.
+    """
+
+    sessions: pl.DataFrame
+    unsettled: pl.Series
+
+
+def session_id(anonymous_id: str, first_message_id: str) -> str:
+    """The id of the session that this message starts.
+
+    >>> session_id("a", "m")
+    'b23ab5da22f0d2a8a0b6f0c8a7bf0cf1'
+    """
+    digest = hashlib.sha256(f"{anonymous_id}\x1f{first_message_id}".encode()).digest()
+    return digest[:16].hex()
+
+
+def cut(previous: pl.DataFrame, events: pl.DataFrame, rules: SessionRules) -> Cut:
+    """The sessions that `events` (by ACTIVITY, any order, no duplicates) make after `previous`.
+
+    `previous` (by SESSIONS) holds at most one session for a device, its last. The result is the same as if all events
+    of the previous session were given as well.
+    """
+    rows = events.sort("anonymous_id", "event_at", "message_id")
+    before = _aligned(previous, rows)
+    rows, before, unsettled = _settled(rows, before)
+    if rows.is_empty():
+        return Cut(pl.DataFrame(schema=SESSIONS), unsettled)
+    lines = _Lines.of(rows, before, rules)
+    return Cut(_sessions(rows, before, lines, _breaks(lines, rules)), unsettled)
+
+
+def _aligned(previous: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """One row a device in the order of `rows`: its previous session, or nulls."""
+    devices = rows.select(pl.col("anonymous_id").unique(maintain_order=True))
+    return devices.join(previous, on="anonymous_id", how="left", maintain_order="left")
+
+
+def _settled(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series]:
+    """Leaves out the devices with an event that is not after their previous session's last one."""
+    first = rows.unique("anonymous_id", keep="first", maintain_order=True)
+    ended_at, last = before["ended_at"], before["last_message_id"]
+    late = (
+        (first["event_at"] < ended_at) | ((first["event_at"] == ended_at) & (first["message_id"] <= last))
+    ).fill_null(value=False)
+    unsettled = before["anonymous_id"].filter(late)
+    if unsettled.is_empty():
+        return rows, before, unsettled
+    return (
+        rows.filter(~pl.col("anonymous_id").is_in(unsettled.implode())),
+        before.filter(~late),
+        unsettled,
+    )
+
+
+@dataclass(slots=True)
+class _Lines:
+    """The columns that decide about cuts, one entry a row unless said otherwise; users and campaigns as codes, −1 none."""
+
+    opens: Flags  # first row of its device
+    device: Ints  # position of the device in `before`
+    at: Ints  # microseconds
+    earlier_at: Ints  # of the row before, or the previous session's end
+    after_logout: Flags
+    follows: Flags  # something lies before it on the device
+    gap: Ints
+    user: Ints
+    campaign: Ints
+    prior_user: Ints  # a device: of its previous session
+    prior_campaign: Ints  # a device
+    prior_start: Ints  # a device
+    prior: Flags  # a device: has a previous session
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, before: pl.DataFrame, rules: SessionRules) -> _Lines:
+        count = rows.height
+        names = rows["anonymous_id"]
+        opens = np.ones(count, np.bool_)
+        opens[1:] = (names != names.shift(1)).to_numpy()[1:]
+        device = np.cumsum(opens) - 1
+        at = rows["event_at"].to_physical().to_numpy()
+        is_logout = rows["is_logout"].to_numpy()
+        prior = before["session_id"].is_not_null().to_numpy()
+        prior_end = before["ended_at"].to_physical().fill_null(0).to_numpy()
+        prior_logout = (before["end_reason"] == "logout").fill_null(value=False).to_numpy()
+        user, prior_user = _codes(rows["user_id"], before["user_id"])
+        campaign, prior_campaign = (
+            _codes(_campaign(rows), _campaign(before))
+            if rules.split_on_campaign
+            else (np.full(count, -1), np.full(before.height, -1))
+        )
+        earlier_at = np.empty_like(at)
+        earlier_at[1:] = at[:-1]
+        earlier_at[opens] = prior_end
+        after_logout = np.empty_like(is_logout)
+        after_logout[1:] = is_logout[:-1]
+        after_logout[opens] = prior_logout
+        follows = ~opens
+        follows[opens] = prior
+        return cls(
+            opens=opens,
+            device=device,
+            at=at,
+            earlier_at=earlier_at,
+            after_logout=after_logout,
+            follows=follows,
+            gap=_gaps(rows["library"], rules),
+            user=user,
+            campaign=campaign,
+            prior_user=prior_user,
+            prior_campaign=prior_campaign,
+            prior_start=before["started_at"].to_physical().fill_null(0).to_numpy(),
+            prior=prior,
+        )
+
+
+@dataclass(slots=True)
+class _Breaks:
+    """Where sessions start, one entry a row."""
+
+    starts: Flags  # a new session starts here
+    silence: Flags  # because of a gap
+    midnight: Flags
+
+
+def _codes(rows: pl.Series, before: pl.Series) -> tuple[Ints, Ints]:
+    """Both as whole numbers, equal where the texts are equal, −1 for null."""
+    if rows.null_count() == len(rows):
+        return np.full(len(rows), -1, np.int64), np.where(before.is_null().to_numpy(), -1, 0).astype(np.int64)
+    both = pl.concat([rows, before]).rank("dense").fill_null(0).to_numpy().astype(np.int64) - 1
+    return both[: len(rows)], both[len(rows) :]
+
+
+def _campaign(frame: pl.DataFrame) -> pl.Series:
+    columns = ["utm_source", "utm_medium", "utm_campaign"]
+    return frame.select(
+        pl.when(pl.any_horizontal(pl.col(columns).is_not_null())).then(
+            pl.concat_str([pl.col(name).fill_null("") for name in columns], separator="\x1f")
+        )
+    ).to_series()
+
+
+def _gaps(library: pl.Series, rules: SessionRules) -> Ints:
+    if not rules.gap_by_library:
+        return np.full(len(library), _microseconds(rules.gap), np.int64)
+    return library.replace_strict(
+        {name: _microseconds(gap) for name, gap in rules.gap_by_library.items()},
+        default=_microseconds(rules.gap),
+        return_dtype=pl.Int64,
+    ).to_numpy()
+
+
+def _microseconds(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)
+
+
+_DAY: Final = _microseconds(timedelta(days=1))
+
+
+def _breaks(lines: _Lines, rules: SessionRules) -> _Breaks:
+    silence = lines.follows & (lines.at - lines.earlier_at > lines.gap)
+    midnight = lines.follows & (lines.at // _DAY != lines.earlier_at // _DAY) & rules.split_at_midnight
+    # What depends on two neighbours alone cuts a device into stretches; the rest is decided inside each.
+    hard = ~lines.follows | silence | lines.after_logout | midnight
+    opens_stretch = hard | lines.opens
+    switch = _switches(lines, hard, opens_stretch)
+    starts = hard | switch
+    cap = _microseconds(rules.cap)
+    began = np.maximum.accumulate(np.where(starts | lines.opens, np.arange(len(starts)), 0))
+    began_at = np.where(starts[began], lines.at[began], lines.prior_start[lines.device])
+    unsure = lines.at - began_at > cap
+    if rules.split_on_campaign:
+        unsure |= lines.campaign >= 0
+    if unsure.any():
+        _walk(lines, hard, opens_stretch, unsure, cap, starts)
+    return _Breaks(starts, silence, midnight)
+
+
+def _switches(lines: _Lines, hard: Flags, opens_stretch: Flags) -> Flags:
+    """Rows whose user differs from the one known before in the same stretch, as long as no cap comes between."""
+    if not (lines.user >= 0).any():
+        return np.zeros(len(hard), np.bool_)
+    here = np.arange(len(hard))
+    stretch = np.maximum.accumulate(np.where(opens_stretch, here, 0))
+    last_known = np.maximum.accumulate(np.where(lines.user >= 0, here, -1))
+    known_before = np.concatenate([[-1], last_known[:-1]])
+    inherited = np.where(hard[stretch], -1, lines.prior_user[lines.device])
+    known = np.where(known_before >= stretch, lines.user[known_before], inherited)
+    return ~hard & (lines.user >= 0) & (known >= 0) & (lines.user != known)
+
+
+def _walk(
+    lines: _Lines, hard: Flags, opens_stretch: Flags, unsure: Flags, cap: int, starts: Flags
+) -> None:
+    """Decides event by event in the few stretches that outlast the cap: there, each cut moves the ones after it."""
+    firsts = np.flatnonzero(opens_stretch)
+    ends = np.append(firsts[1:], len(starts))
+    for first, end in zip(firsts, ends, strict=True):
+        if not unsure[first:end].any():
+            continue
+        device = lines.device[first]
+        began, user, campaign = (
+            (lines.at[first], -1, -1)
+            if hard[first]
+            else (lines.prior_start[device], lines.prior_user[device], lines.prior_campaign[device])
+        )
+        for i in range(first, end):
+            differs = 0 <= user != lines.user[i] >= 0 or 0 <= campaign != lines.campaign[i] >= 0
+            starts[i] = hard[i] or differs or lines.at[i] - began > cap
+            if starts[i]:
+                began, user, campaign = lines.at[i], -1, -1
+            user = lines.user[i] if user < 0 else user
+            campaign = lines.campaign[i] if campaign < 0 else campaign
+
+
+def _sessions(rows: pl.DataFrame, before: pl.DataFrame, lines: _Lines, breaks: _Breaks) -> pl.DataFrame:
+    """One row a session, from the breaks."""
+    group = np.flatnonzero(breaks.starts | lines.opens)  # first row of each session, or of what continues one
+    fresh = breaks.starts[group]
+    last = np.append(group[1:], rows.height) - 1
+    device = lines.device[group]
+    own = _aggregates(rows, group, last)
+    carried = before[device].with_columns(pl.lit(pl.Series(fresh)).alias("fresh"))
+    merged = _merge(own, carried)
+
+    known = _known(lines.user, group)
+    known = np.where(fresh | (lines.prior_user[device] < 0), known, lines.prior_user[device])
+    opens = lines.opens[group]
+    known_before = np.concatenate([[-1], known[:-1]])
+    known_before[opens] = lines.prior_user[device[opens]]
+    switched = (lines.user[group] >= 0) & (known_before >= 0) & (lines.user[group] != known_before)
+    reason = np.select(
+        [~lines.follows[group], lines.after_logout[group], switched, breaks.silence[group], breaks.midnight[group]],
+        ["first", "logout", "user_switch", "gap", "midnight"],
+        default="cap" if not (lines.campaign >= 0).any() else "",
+    ).astype(object)
+    if (reason == "").any():
+        reason[reason == ""] = _cap_or_campaign(lines, group, fresh)[reason == ""]
+    start_reason = pl.Series(reason, dtype=pl.String)
+    sessions = merged.with_columns(
+        start_reason=pl.when(pl.Series(fresh)).then(start_reason).otherwise(pl.col("start_reason"))
+    )
+    sessions = pl.concat([sessions, _left_behind(before, lines, group, fresh)]).sort(
+        "anonymous_id", "started_at", "first_message_id"
+    )
+    following = pl.col("start_reason").shift(-1).over("anonymous_id")
+    return sessions.with_columns(
+        end_reason=pl.coalesce(following, pl.when(pl.col("end_reason") == "logout").then(pl.lit("logout")))
+    ).select(SESSIONS.names())
+
+
+def _cap_or_campaign(lines: _Lines, group: Ints, fresh: Flags) -> npt.NDArray[np.object_]:
+    began = np.where(fresh, lines.at[group], lines.prior_start[lines.device[group]])
+    began_before = np.concatenate([[0], began[:-1]])
+    opens = lines.opens[group]
+    began_before[opens] = lines.prior_start[lines.device[group][opens]]
+    campaign = lines.campaign[group] >= 0
+    # Either the cap or another campaign; where both apply the cap is named, as the base rules come first.
+    over = lines.at[group] - began_before > _microseconds(timedelta(hours=24))
+    return np.where(over | ~campaign, "cap", "campaign").astype(object)
+
+
+def _left_behind(before: pl.DataFrame, lines: _Lines, group: Ints, fresh: Flags) -> pl.DataFrame:
+    """The previous sessions that no event continued: they only learn why they ended."""
+    opens = lines.opens[group]
+    ended = np.zeros(before.height, np.bool_)
+    ended[lines.device[group][opens]] = fresh[opens]
+    return before.filter(pl.Series(ended & lines.prior)).select(SESSIONS.names())
+
+
+def _known(user: Ints, group: Ints) -> Ints:
+    """The first known user of each group of rows, −1 if none."""
+    position = np.where(user >= 0, np.arange(len(user)), len(user))
+    first = np.minimum.reduceat(position, group)
+    return np.append(user, -1)[first]
+
+
+def _aggregates(rows: pl.DataFrame, group: Ints, last: Ints) -> pl.DataFrame:
+    """What each group of rows says for itself; attributes come from its first row that has them."""
+    count = rows.height
+    here = np.arange(count)
+
+    def first_with(present: pl.Series) -> Ints:
+        return np.minimum.reduceat(np.where(present.to_numpy(), here, count), group)
+
+    def last_with(present: pl.Series) -> Ints:
+        return np.maximum.reduceat(np.where(present.to_numpy(), here, -1), group)
+
+    def take(name: str, position: Ints) -> pl.Series:
+        inside = (position >= 0) & (position < count)
+        return rows[name].gather(pl.Series(np.where(inside, position, 0))).set(pl.Series(~inside), None)
+
+    def any_of(*names: str) -> pl.Series:
+        return rows.select(pl.any_horizontal(pl.col(names).is_not_null())).to_series()
+
+    user = first_with(rows["user_id"].is_not_null())
+    path = rows["path"].is_not_null()
+    entry, leave = first_with(path), last_with(path)
+    arrival = first_with(any_of("path", "referrer"))
+    campaign = first_with(any_of("utm_source", "utm_medium", "utm_campaign"))
+    device = first_with(any_of("device_type", "browser", "os"))
+    ids, messages = rows["anonymous_id"].gather(group), rows["message_id"].gather(group)
+    return pl.DataFrame(
+        {
+            "session_id": pl.Series(map(session_id, ids.to_list(), messages.to_list()), dtype=pl.String),
+            "anonymous_id": ids,
+            "user_id": take("user_id", user),
+            "started_at": rows["event_at"].gather(group),
+            "ended_at": rows["event_at"].gather(last),
+            "event_count": last - group + 1,
+            "page_count": np.add.reduceat(rows["is_page"].to_numpy().astype(np.int64), group),
+            "entry_path": take("path", entry),
+            "exit_path": take("path", leave),
+            "referrer": take("referrer", arrival),
+            "utm_source": take("utm_source", campaign),
+            "utm_medium": take("utm_medium", campaign),
+            "utm_campaign": take("utm_campaign", campaign),
+            "device_type": take("device_type", device),
+            "browser": take("browser", device),
+            "os": take("os", device),
+            "start_reason": pl.Series([None] * len(group), dtype=pl.String),
+            "end_reason": pl.select(
+                pl.when(rows["is_logout"].gather(last)).then(pl.lit("logout"))
+            ).to_series(),
+            "is_bot": np.logical_or.reduceat(rows["is_bot"].to_numpy(), group),
+            "first_message_id": messages,
+            "last_message_id": rows["message_id"].gather(last),
+        },
+        schema=SESSIONS,
+    )
+
+
+def _merge(own: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
+    """`own`, with what the previous session already had where a group only continues it."""
+    if carried["fresh"].all():
+        return own
+    both = own.hstack(carried.rename({name: f"old_{name}" for name in SESSIONS.names()}))
+    goes_on = ~pl.col("fresh")
+
+    def old(name: str) -> pl.Expr:
+        return pl.col(f"old_{name}")
+
+    def kept(name: str, had: pl.Expr) -> pl.Expr:
+        return pl.when(goes_on & had).then(old(name)).otherwise(pl.col(name)).alias(name)
+
+    had_campaign = old("utm_source").is_not_null() | old("utm_medium").is_not_null() | old("utm_campaign").is_not_null()
+    had_device = old("device_type").is_not_null() | old("browser").is_not_null() | old("os").is_not_null()
+    had_arrival = old("entry_path").is_not_null() | old("referrer").is_not_null()
+    always = pl.lit(value=True)
+    return both.select(
+        kept("session_id", always),
+        pl.col("anonymous_id"),
+        kept("user_id", old("user_id").is_not_null()),
+        kept("started_at", always),
+        pl.col("ended_at"),
+        pl.col("event_count") + pl.when(goes_on).then(old("event_count")).otherwise(0),
+        pl.col("page_count") + pl.when(goes_on).then(old("page_count")).otherwise(0),
+        kept("entry_path", old("entry_path").is_not_null()),
+        pl.when(goes_on & pl.col("exit_path").is_null()).then(old("exit_path")).otherwise("exit_path").alias("exit_path"),
+        kept("referrer", had_arrival),
+        kept("utm_source", had_campaign),
+        kept("utm_medium", had_campaign),
+        kept("utm_campaign", had_campaign),
+        kept("device_type", had_device),
+        kept("browser", had_device),
+        kept("os", had_device),
+        kept("start_reason", always),
+        pl.col("end_reason"),
+        pl.when(goes_on).then(old("is_bot") | pl.col("is_bot")).otherwise("is_bot").alias("is_bot"),
+        kept("first_message_id", always),
+        pl.col("last_message_id"),
+    ).select(SESSIONS.names())
