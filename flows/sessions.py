@@ -122,7 +122,7 @@ def session_id(anonymous_id: str, first_message_id: str) -> str:
     """The id of the session that this message starts.
 
     >>> session_id("a", "m")
-    'b23ab5da22f0d2a8a0b6f0c8a7bf0cf1'
+    '989a337937fb581902e2879e23021c8f'
     """
     digest = hashlib.sha256(f"{anonymous_id}\x1f{first_message_id}".encode()).digest()
     return digest[:16].hex()
@@ -140,7 +140,7 @@ def cut(previous: pl.DataFrame, events: pl.DataFrame, rules: SessionRules) -> Cu
     if rows.is_empty():
         return Cut(pl.DataFrame(schema=SESSIONS), unsettled)
     lines = _Lines.of(rows, before, rules)
-    return Cut(_sessions(rows, before, lines, _breaks(lines, rules)), unsettled)
+    return Cut(_sessions(rows, before, lines, _breaks(lines, rules), rules), unsettled)
 
 
 def _aligned(previous: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -326,7 +326,9 @@ def _walk(
             campaign = lines.campaign[i] if campaign < 0 else campaign
 
 
-def _sessions(rows: pl.DataFrame, before: pl.DataFrame, lines: _Lines, breaks: _Breaks) -> pl.DataFrame:
+def _sessions(
+    rows: pl.DataFrame, before: pl.DataFrame, lines: _Lines, breaks: _Breaks, rules: SessionRules
+) -> pl.DataFrame:
     """One row a session, from the breaks."""
     group = np.flatnonzero(breaks.starts | lines.opens)  # first row of each session, or of what continues one
     fresh = breaks.starts[group]
@@ -342,13 +344,12 @@ def _sessions(rows: pl.DataFrame, before: pl.DataFrame, lines: _Lines, breaks: _
     known_before = np.concatenate([[-1], known[:-1]])
     known_before[opens] = lines.prior_user[device[opens]]
     switched = (lines.user[group] >= 0) & (known_before >= 0) & (lines.user[group] != known_before)
+    over = lines.at[group] - _began_before(lines, group, fresh) > _microseconds(rules.cap)
     reason = np.select(
-        [~lines.follows[group], lines.after_logout[group], switched, breaks.silence[group], breaks.midnight[group]],
-        ["first", "logout", "user_switch", "gap", "midnight"],
-        default="cap" if not (lines.campaign >= 0).any() else "",
+        [~lines.follows[group], lines.after_logout[group], switched, breaks.silence[group], over, breaks.midnight[group]],
+        ["first", "logout", "user_switch", "gap", "cap", "midnight"],
+        default="campaign",
     ).astype(object)
-    if (reason == "").any():
-        reason[reason == ""] = _cap_or_campaign(lines, group, fresh)[reason == ""]
     start_reason = pl.Series(reason, dtype=pl.String)
     sessions = merged.with_columns(
         start_reason=pl.when(pl.Series(fresh)).then(start_reason).otherwise(pl.col("start_reason"))
@@ -362,15 +363,13 @@ def _sessions(rows: pl.DataFrame, before: pl.DataFrame, lines: _Lines, breaks: _
     ).select(SESSIONS.names())
 
 
-def _cap_or_campaign(lines: _Lines, group: Ints, fresh: Flags) -> npt.NDArray[np.object_]:
+def _began_before(lines: _Lines, group: Ints, fresh: Flags) -> Ints:
+    """When the session before each group's started; of no meaning where the group's is the device's first."""
     began = np.where(fresh, lines.at[group], lines.prior_start[lines.device[group]])
-    began_before = np.concatenate([[0], began[:-1]])
+    before = np.concatenate([[0], began[:-1]])
     opens = lines.opens[group]
-    began_before[opens] = lines.prior_start[lines.device[group][opens]]
-    campaign = lines.campaign[group] >= 0
-    # Either the cap or another campaign; where both apply the cap is named, as the base rules come first.
-    over = lines.at[group] - began_before > _microseconds(timedelta(hours=24))
-    return np.where(over | ~campaign, "cap", "campaign").astype(object)
+    before[opens] = lines.prior_start[lines.device[group][opens]]
+    return before
 
 
 def _left_behind(before: pl.DataFrame, lines: _Lines, group: Ints, fresh: Flags) -> pl.DataFrame:
