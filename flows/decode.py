@@ -50,6 +50,7 @@ DECODED: Final = pa.schema(
         ("foreign_key", pa.bool_()),  # the message key is not the anonymousId
         ("hash_1", pa.uint64()),  # with hash_2, 128 bits of (anonymous_id, message_id)
         ("hash_2", pa.uint64()),
+        ("device_hash", pa.uint64()),  # of anonymous_id
         ("partition", pa.int32()),
         ("offset", pa.int64()),
     ]
@@ -194,6 +195,7 @@ select
     coalesce(anonymous_id is not null and key is distinct from encode(anonymous_id), false) as foreign_key,
     hash(anonymous_id, message_id) as hash_1,
     hash(message_id, anonymous_id, 1) as hash_2,
+    hash(anonymous_id) as device_hash,
     coalesce(e.messageId is not null and (e.anonymousId is not null or e.userId is not null) and said_at is not null
         and {" and ".join(_plain_id(field) for field in _IDS)}
         and {" and ".join(_plain_time(field) for field in _TIMES)}

@@ -109,8 +109,8 @@ class SessionRules:
 class Cut:
     """What `cut` found.
 
-    `sessions` by SESSIONS, in (device, time) order: the previous session of each device as it is now, if it changed,
-    and all later ones. `unsettled` are devices with an event before the end of their previous session: they have to
+    `sessions` by SESSIONS, in (device, time) order: the previous session of each device as it is now, and all later
+    ones. `unsettled` are devices with an event before the end of their previous session: they have to
     be cut again from what is stored, and no row of theirs is in `sessions`.
     """
 
@@ -168,7 +168,10 @@ def _settled(rows: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl
 
 @dataclass(slots=True)
 class _Lines:
-    """The columns that decide about cuts, one entry a row unless said otherwise; users and campaigns as codes, −1 none."""
+    """The columns that decide about cuts, one entry a row unless said otherwise.
+
+    Users and campaigns are codes, −1 for none.
+    """
 
     opens: Flags  # first row of its device
     device: Ints  # position of the device in `before`
@@ -345,8 +348,9 @@ def _sessions(
     known_before[opens] = lines.prior_user[device[opens]]
     switched = (lines.user[group] >= 0) & (known_before >= 0) & (lines.user[group] != known_before)
     over = lines.at[group] - _began_before(lines, group, fresh) > _microseconds(rules.cap)
+    silence, midnight = breaks.silence[group], breaks.midnight[group]
     reason = np.select(
-        [~lines.follows[group], lines.after_logout[group], switched, breaks.silence[group], over, breaks.midnight[group]],
+        [~lines.follows[group], lines.after_logout[group], switched, silence, over, midnight],
         ["first", "logout", "user_switch", "gap", "cap", "midnight"],
         default="campaign",
     ).astype(object)
@@ -468,7 +472,7 @@ def _merge(own: pl.DataFrame, carried: pl.DataFrame) -> pl.DataFrame:
         pl.col("event_count") + pl.when(goes_on).then(old("event_count")).otherwise(0),
         pl.col("page_count") + pl.when(goes_on).then(old("page_count")).otherwise(0),
         kept("entry_path", old("entry_path").is_not_null()),
-        pl.when(goes_on & pl.col("exit_path").is_null()).then(old("exit_path")).otherwise("exit_path").alias("exit_path"),
+        kept("exit_path", pl.col("exit_path").is_null()),
         kept("referrer", had_arrival),
         kept("utm_source", had_campaign),
         kept("utm_medium", had_campaign),

@@ -116,9 +116,8 @@ create table stream.session_changes (
     changed_at timestamptz not null
 );
 
--- Grow-only: every act that says something about who is behind an id.
+-- Grow-only: every act that changed who is behind an id.
 create table stream.identity_facts (
-    position bigint not null,           -- of the ledger; Redis carries the last one that it has seen
     kind varchar not null,              -- claim, logout, alias
     anonymous_id varchar not null,
     user_id varchar,                    -- null for a logout
@@ -138,12 +137,15 @@ create table stream.identity_verdicts (
     recorded_at timestamptz not null
 );
 
--- Whose a device's userless events are, where that changed after they were committed: [from_at, to_at).
+-- Whose a device's events without a user of their own are, where that changed after they were committed: from
+-- (from_at, from_message_id), inclusive, to (to_at, to_message_id), exclusive, as tuples. Never overlapping.
 create table stream.person_overrides (
     anonymous_id varchar not null,
     from_at timestamptz not null,
     to_at timestamptz not null,
-    person_id varchar not null
+    person_id varchar not null,
+    from_message_id varchar not null,
+    to_message_id varchar not null
 );
 
 create table stream.bot_devices (
@@ -175,6 +177,7 @@ create table stream.progress (
     stored bigint not null,
     duplicates bigint not null,
     dead bigint not null,
+    last_kafka_at timestamptz,          -- Kafka's time of the last record; moves the watermark of a quiet partition
     late bigint not null,
     foreign_keys bigint not null,       -- records whose message key was not their anonymousId
     committed_at timestamptz not null

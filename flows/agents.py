@@ -1,0 +1,63 @@
+"""What a user agent says: device type, browser, operating system, and whether it is a known bot."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import polars as pl
+import ua_parser
+
+
+class Agent(NamedTuple):
+    device_type: str | None  # mobile, tablet, desktop
+    browser: str | None
+    os: str | None
+    is_bot: bool
+
+
+_MOBILE_SYSTEMS = frozenset({"iOS", "Android", "Windows Phone", "KaiOS", "BlackBerry OS"})
+
+
+@lru_cache(maxsize=50_000)
+def agent_of(text: str) -> Agent:
+    """What `text` says, by the uap-core rules (https://github.com/ua-parser/uap-core)."""
+    found = ua_parser.parse(text[:2000])
+    system = found.os.family if found.os else None
+    family = found.device.family if found.device else None
+    if family == "Spider":
+        return Agent(None, found.user_agent.family if found.user_agent else None, system, is_bot=True)
+    if family == "iPad" or "Tablet" in text or (system == "Android" and "Mobile" not in text):
+        device = "tablet"
+    elif system in _MOBILE_SYSTEMS:
+        device = "mobile"
+    else:
+        device = "desktop" if system else None
+    return Agent(device, found.user_agent.family if found.user_agent else None, system, is_bot=False)
+
+
+def with_agents(events: pl.DataFrame) -> pl.DataFrame:
+    """`events` with `browser` and `is_bot`, and with `device_type` and `os` where the event did not say them itself.
+
+    Takes the columns user_agent, device_type, os. Each distinct user agent is looked at once.
+    """
+    distinct = events["user_agent"].unique().drop_nulls()
+    agents = [agent_of(text) for text in distinct.to_list()]
+    told = pl.DataFrame(
+        {
+            "user_agent": distinct,
+            "told_device": pl.Series([a.device_type for a in agents], dtype=pl.String),
+            "browser": pl.Series([a.browser for a in agents], dtype=pl.String),
+            "told_os": pl.Series([a.os for a in agents], dtype=pl.String),
+            "is_bot": pl.Series([a.is_bot for a in agents], dtype=pl.Boolean),
+        }
+    )
+    return (
+        events.join(told, on="user_agent", how="left", maintain_order="left")
+        .with_columns(
+            device_type=pl.coalesce("device_type", "told_device"),
+            os=pl.coalesce("os", "told_os"),
+            is_bot=pl.col("is_bot").fill_null(value=False),
+        )
+        .drop("told_device", "told_os")
+    )

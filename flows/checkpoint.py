@@ -1,0 +1,414 @@
+"""The checkpoint: what was decoded becomes events, sessions, identity facts and offsets, in one transaction.
+
+Batches of all partitions of this process are gathered until enough rows or enough time have come together; then
+whichever worker notices takes them through four steps: deduplicate, sessionize, stitch, commit. Meanwhile the other
+workers read and decode on; when they have gathered as much again they wait, which is all the back-pressure there is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from flows.agents import with_agents
+from flows.clock import DEFAULT_REORDER_WINDOW, PartitionClock
+from flows.decode import DecodedBatch
+from flows.duplicates import Messages, SeenMessages, first_of_each
+from flows.recut import activity_of, recut
+from flows.sessions import SESSIONS, SessionRules, cut
+from identity.ids import PERSON_PREFIX, LegalIds
+from identity.stitch import Stitcher, Stitching
+from sinks import tables
+from sinks.dead_letters import DeadLetterTopic
+from sinks.warehouse import Progress, Warehouse, save_progress
+from stitchline.bloom import BloomFilter, Hashes
+
+log = logging.getLogger(__name__)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_LOWEST: Final = -(2**62)
+
+KNOWN_DEVICES: Final = 10_000_000
+"""Size of the filter that tells devices never seen before: 20 MB."""
+
+FORGET_EVERY: Final = 500_000
+"""Events between two sweeps of the remembered messages: a sweep costs about 50 ms a million."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointLimits:
+    """When what was gathered is committed: at so many events, or after so long, whichever comes first."""
+
+    events: int = 250_000
+    """A DuckDB row group is 122,880 rows; a quarter of a million in one transaction beat a tenth by a fifth."""
+    interval: timedelta = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one checkpoint did, for whoever watches."""
+
+    consumed: int
+    stored: int
+    duplicates: int
+    dead: int
+    late: int
+    recut: int
+    seconds: float
+    greatest_kafka_at: int | None
+    """Kafka's time of the youngest record in it, microseconds UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRules:
+    """Everything that decides about the outcome, in one place."""
+
+    sessions: SessionRules = SessionRules()
+    legal: LegalIds = LegalIds()
+    reorder_window: timedelta = DEFAULT_REORDER_WINDOW
+
+
+class Checkpointer:
+    """Takes decoded batches from any thread and commits them. `committed` is called after every commit."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        stitcher: Stitcher,
+        rules: FlowRules,
+        limits: CheckpointLimits,
+        dead_letters: DeadLetterTopic | None = None,
+        committed: Callable[[Committed], None] = lambda _: None,
+    ) -> None:
+        self._warehouse = warehouse
+        self._stitcher = stitcher
+        self._rules = rules
+        self._limits = limits
+        self._dead_letters = dead_letters
+        self._committed = committed
+        self._gathering = threading.Lock()
+        self._gathered: list[DecodedBatch] = []
+        self._rows = 0
+        self._since = time.monotonic()
+        self._committing = threading.Lock()
+        self._progress = warehouse.progress()
+        self._sources = _Sources(self._progress)
+        self._warned_of_keys: set[str] = set()
+        self._seen = SeenMessages()
+        self._evicted_to = np.full(0, _LOWEST, np.int64)
+        self._since_sweep = 0
+        self._devices = BloomFilter(KNOWN_DEVICES)
+        self._recover()
+
+    def _recover(self) -> None:
+        """Remembers what the filters and the list of seen messages held before the stop."""
+        with self._warehouse.reader() as con:
+            self._devices.add(_hashes(con, "select distinct hash(anonymous_id) as h from stream.sessions"))
+            marks = [p.watermark or _EPOCH for p in self._progress.values()]
+            rows = con.execute(tables.REMEMBERED, {"least": min(marks, default=_EPOCH)}).fetchnumpy()
+        self._evicted_to = self._watermarks()
+        self._seen.add(
+            Messages(
+                rows["hash_1"], rows["hash_2"], rows["device"], rows["at"].astype(np.int64), np.zeros(len(rows["at"]), np.int64)
+            )
+        )
+
+    def add(self, batch: DecodedBatch) -> None:
+        """Gathers `batch`; commits if it is time, in this thread. Waits while more than twice a commit is gathered."""
+        with self._gathering:
+            self._gathered.append(batch)
+            self._rows += batch.consumed
+            full = self._rows >= self._limits.events
+            due = full or time.monotonic() - self._since >= self._limits.interval.total_seconds()
+        if due and self._committing.acquire(blocking=full):
+            try:
+                self._commit()
+            finally:
+                self._committing.release()
+
+    def finish(self, *, close_sessions: bool) -> None:
+        """Commits what is gathered. `close_sessions`, at the end of a replay: nothing will ever come again."""
+        with self._committing:
+            self._commit()
+            if close_sessions:
+                with self._warehouse.transaction() as con:
+                    con.execute(tables.CLOSE_ALL_SESSIONS)
+                    con.execute("update stream.progress set watermark = greatest_event_at where greatest_event_at is not null")
+
+    @property
+    def progress(self) -> dict[tuple[str, int], Progress]:
+        """Where the partitions stand, as committed."""
+        return dict(self._progress)
+
+    def _commit(self) -> None:
+        with self._gathering:
+            batches, self._gathered, self._rows = self._gathered, [], 0
+            self._since = time.monotonic()
+        if not batches:
+            return
+        began = time.monotonic()
+        offsets = {(b.topic, b.partition): b.next_offset for b in batches}
+        events = self._together(batches)
+        watermarks_before = self._watermarks()
+        events, duplicates = self._deduplicate(events, watermarks_before)
+        progress = self._advance(batches, events, duplicates, offsets)
+        if not any(b.consumed for b in batches) and not self._moved(progress):
+            return
+        if self._dead_letters is not None:
+            self._dead_letters.send([b.dead for b in batches if b.dead.num_rows])
+        with self._warehouse.transaction() as con:
+            stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
+            owners = stitching.owners(events)
+            tables.append_events(con, _with_persons(events, owners))
+            recuts = self._sessionize(con, events, stitching)
+            tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
+            tables.append_dead_letters(con, [b.dead for b in batches if b.dead.num_rows])
+            tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
+            save_progress(con, list(progress.values()))
+        self._progress.update(progress)
+        with self._warehouse.reader() as con:
+            self._stitcher.committed(
+                con, stitching, {f"{p.topic}/{p.partition}": p.next_offset for p in self._progress.values()}
+            )
+        self._remember(events)
+        times = [b.last_kafka_at for b in batches if b.last_kafka_at is not None]
+        self._committed(
+            Committed(
+                consumed=sum(b.consumed for b in batches),
+                stored=events.height,
+                duplicates=duplicates.height,
+                dead=sum(b.dead.num_rows for b in batches),
+                late=int(events["is_late"].sum()) if events.height else 0,
+                recut=recuts,
+                seconds=time.monotonic() - began,
+                greatest_kafka_at=max(times, default=None),
+            )
+        )
+
+    def _together(self, batches: list[DecodedBatch]) -> pl.DataFrame:
+        """One frame of all events, in order of arrival, with what the later steps need to know of each."""
+        tagged = [
+            b.events.append_column("source", pa.array(np.full(b.events.num_rows, self._sources.index(b), np.int64)))
+            for b in batches
+        ]
+        events = pl.from_arrow(pa.concat_tables(tagged))
+        assert isinstance(events, pl.DataFrame)
+        rules = self._rules.sessions
+        return with_agents(events).with_columns(
+            known_user=self._rules.legal.legal(events["user_id"]),
+            is_logout=events["name"].is_in(list(rules.logout_events)) & events["anonymous_id"].is_not_null(),
+            is_background=events["anonymous_id"].is_null() | events["name"].is_in(list(rules.background_events)),
+            at=events["event_at"].to_physical(),
+        )
+
+    # Deduplicate
+
+    def _deduplicate(self, events: pl.DataFrame, watermarks: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Events that are new, and those that are copies; the first committed wins, whatever time the copy carries."""
+        messages = _messages(events)
+        late = messages.at <= watermarks[messages.source]
+        new = first_of_each(messages)
+        new &= ~self._seen.contains(messages)
+        evicted_to = np.full(len(watermarks), _LOWEST, np.int64)
+        evicted_to[: len(self._evicted_to)] = self._evicted_to
+        foreign = events["foreign_key"].to_numpy() & (messages.at <= evicted_to.max(initial=_LOWEST))
+        doubtful = new & ((messages.at <= evicted_to[messages.source]) | foreign)
+        if doubtful.any():
+            asked = events.filter(pl.Series(doubtful)).select("anonymous_id", "message_id")
+            with self._warehouse.reader() as con:
+                new[np.flatnonzero(doubtful)[tables.stored_already(con, asked)]] = False
+        events = events.with_columns(is_late=pl.Series(late))
+        if new.all():
+            return events, events.clear()
+        return events.filter(pl.Series(new)), events.filter(pl.Series(~new))
+
+    def _remember(self, events: pl.DataFrame) -> None:
+        messages = _messages(events)
+        self._seen.add(messages)
+        self._devices.add(np.unique(messages.device))
+        self._since_sweep += len(messages)
+        if self._since_sweep >= FORGET_EVERY:
+            self._since_sweep = 0
+            with self._warehouse.reader() as con:
+                open_devices = _hashes(con, "select hash(anonymous_id) as h from stream.open_sessions")
+            self._evicted_to = self._watermarks()
+            self._seen.forget(open_devices, self._evicted_to)
+
+    # Event time
+
+    def _watermarks(self) -> np.ndarray:
+        """By source index, microseconds UTC."""
+        marks = np.full(len(self._sources), _LOWEST, np.int64)
+        for key, p in self._progress.items():
+            if p.watermark is not None:
+                marks[self._sources.of(key)] = (p.watermark - _EPOCH) // _MICROSECOND
+        return marks
+
+    def _advance(
+        self,
+        batches: list[DecodedBatch],
+        events: pl.DataFrame,
+        duplicates: pl.DataFrame,
+        offsets: dict[tuple[str, int], int],
+    ) -> dict[tuple[str, int], Progress]:
+        """Where the partitions of these batches stand once this is committed."""
+        counts = {
+            key: rows
+            for (key,), rows in pl.concat([events, duplicates]).group_by("source")
+        }
+        advanced: dict[tuple[str, int], Progress] = {}
+        now = datetime.now(UTC)
+        for key, next_offset in offsets.items():
+            mine = [b for b in batches if (b.topic, b.partition) == key]
+            before = self._progress.get(key, Progress(*key))
+            source = self._sources.of(key)
+            rows = counts.get(source)
+            clock = PartitionClock(before.greatest_event_at, before.watermark)
+            kafka_at = max((b.last_kafka_at for b in mine if b.last_kafka_at is not None), default=None)
+            last_kafka_at = _EPOCH + kafka_at * _MICROSECOND if kafka_at is not None else before.last_kafka_at
+            if rows is not None:
+                greatest = rows["event_at"].max()
+                assert isinstance(greatest, datetime)
+                clock = clock.saw(greatest.replace(tzinfo=UTC), self._rules.reorder_window)
+            if mine[-1].at_end and mine[-1].read_at is not None:
+                clock = clock.at_end(mine[-1].read_at, last_kafka_at, self._rules.reorder_window)
+            stored = events.filter(pl.col("source") == source)
+            copies = duplicates.filter(pl.col("source") == source).height
+            advanced[key] = replace(
+                before,
+                next_offset=next_offset,
+                watermark=clock.watermark,
+                greatest_event_at=clock.greatest_event_at,
+                consumed=before.consumed + sum(b.consumed for b in mine),
+                stored=before.stored + stored.height,
+                duplicates=before.duplicates + copies,
+                dead=before.dead + sum(b.dead.num_rows for b in mine),
+                last_kafka_at=last_kafka_at,
+                late=before.late + int(stored["is_late"].sum()),
+                foreign_keys=before.foreign_keys + int(stored["foreign_key"].sum()),
+                committed_at=now,
+            )
+            if advanced[key].foreign_keys and key[0] not in self._warned_of_keys:
+                self._warned_of_keys.add(key[0])
+                log.warning(
+                    "Topic %s has records whose key is not their anonymousId (first seen in partition %d). They are kept; "
+                    "sessions stay right, but cost more. Key the topic by anonymousId.",
+                    *key,
+                )
+        return advanced
+
+    def _moved(self, progress: dict[tuple[str, int], Progress]) -> bool:
+        """Whether anything is worth a commit without events: other offsets, or a watermark a second further on."""
+        least = timedelta(seconds=1)
+        for key, p in progress.items():
+            old = self._progress.get(key, Progress(*key))
+            if p.next_offset != old.next_offset:
+                return True
+            if p.watermark is not None and (old.watermark is None or p.watermark - old.watermark >= least):
+                return True
+        return False
+
+    # Sessionize
+
+    def _sessionize(self, con: duckdb.DuckDBPyConnection, events: pl.DataFrame, stitching: Stitching) -> int:
+        """Cuts the sessions of the devices in `events` and writes them. Returns how many devices were cut again."""
+        active = events.filter(~pl.col("is_background"))
+        if active.is_empty():
+            return 0
+        activity = activity_of(active, self._rules.sessions, self._rules.legal)
+        partitions = active.unique("anonymous_id", keep="last").select("anonymous_id", "source", "device_hash")
+        maybe_old = partitions.filter(pl.Series(self._devices.may_contain(partitions["device_hash"].to_numpy())))
+        previous = tables.last_sessions(con, maybe_old["anonymous_id"])
+        made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
+        sessions = made.sessions.join(
+            previous.select(
+                "session_id", "revision", "is_stored_closed", old_count="event_count", old_reason="end_reason"
+            ),
+            on="session_id",
+            how="left",
+            maintain_order="left",
+        )
+        untouched = pl.col("is_stored_closed") & (pl.col("event_count") == pl.col("old_count")) & (
+            pl.col("end_reason").eq_missing(pl.col("old_reason"))
+        )
+        sessions = sessions.filter(~untouched.fill_null(value=False)).drop("old_count", "old_reason")
+        replaced = previous.select("session_id", "anonymous_id").join(
+            sessions.select("session_id"), on="session_id", how="semi"
+        )
+        if not made.unsettled.is_empty():
+            again = recut(con, made.unsettled, activity, self._rules.sessions, self._rules.legal)
+            tables.note_changes(con, again.replaced, again.sessions)
+            known = again.replaced.select("session_id", "revision", is_stored_closed=pl.lit(value=True))
+            sessions = pl.concat(
+                [sessions, again.sessions.join(known, on="session_id", how="left", maintain_order="left")]
+            )
+            replaced = pl.concat([replaced, again.replaced.select("session_id", "anonymous_id")])
+        # A closed session that changes is a rewrite; an open one just goes on.
+        sessions = sessions.with_columns(
+            revision=pl.col("revision").fill_null(1) + pl.col("is_stored_closed").fill_null(value=False).cast(pl.Int32)
+        )
+        owners = stitching.owners(
+            sessions.select("anonymous_id", at=pl.col("started_at").to_physical(), message_id="first_message_id")
+        )
+        sessions = sessions.with_columns(
+            person_id=pl.coalesce("user_id", owners, PERSON_PREFIX + pl.col("anonymous_id"))
+        ).join(partitions.select("anonymous_id", "source"), on="anonymous_id", how="left", maintain_order="left")
+        sources = self._sources.frame()
+        is_last = pl.col("anonymous_id") != pl.col("anonymous_id").shift(-1)
+        sessions = (
+            sessions.sort("anonymous_id", "started_at", "first_message_id")
+            .with_columns(is_last=is_last.fill_null(value=True))
+            .join(sources, on="source", how="left", maintain_order="left")
+        )
+        tables.replace_sessions(con, replaced, sessions)
+        return len(made.unsettled)
+
+
+class _Sources:
+    """Every (topic, partition) of this run, by a small number that rows can carry."""
+
+    def __init__(self, known: dict[tuple[str, int], Progress]) -> None:
+        self._index = {key: i for i, key in enumerate(known)}
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def of(self, key: tuple[str, int]) -> int:
+        return self._index.setdefault(key, len(self._index))
+
+    def index(self, batch: DecodedBatch) -> int:
+        return self.of((batch.topic, batch.partition))
+
+    def frame(self) -> pl.DataFrame:
+        return pl.DataFrame(
+            [(i, topic, partition) for (topic, partition), i in self._index.items()],
+            schema={"source": pl.Int64, "topic": pl.String, "partition": pl.Int32},
+            orient="row",
+        )
+
+
+def _messages(events: pl.DataFrame) -> Messages:
+    return Messages(
+        *(events[name].to_numpy() for name in ("hash_1", "hash_2", "device_hash", "at", "source"))
+    )
+
+
+def _with_persons(events: pl.DataFrame, owners: pl.Series) -> pl.DataFrame:
+    return events.with_columns(
+        person_id=pl.coalesce("known_user", owners, PERSON_PREFIX + pl.col("anonymous_id"))
+    )
+
+
+def _hashes(con: duckdb.DuckDBPyConnection, sql: str) -> Hashes:
+    return con.execute(sql).fetchnumpy()["h"].astype(np.uint64)

@@ -1,0 +1,96 @@
+"""The late road: a device is cut again from what is stored. DESIGN: session rule 10.
+
+Plain and right rather than fast: the device's sessions from the one that the late event falls into (or follows) up to
+its last are made anew from the stored events and the batch's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+import polars as pl
+
+from flows.agents import with_agents
+from flows.sessions import ACTIVITY, SESSIONS, SessionRules, cut
+from identity.ids import LegalIds
+
+_COLUMNS: Final = ", ".join(f"s.{name}" for name in SESSIONS.names())
+
+# The late events' devices, each with its earliest new event; then the session before which nothing changes.
+_FROM: Final = """
+select f.anonymous_id, f.first_at, f.first_message_id,
+    max({'at': s.started_at, 'message_id': s.first_message_id})
+        filter ((s.started_at, s.first_message_id) <= (f.first_at, f.first_message_id)) as start
+from late_first f left join stream.sessions s using (anonymous_id)
+group by all
+"""
+_BEFORE: Final = f"""
+select {_COLUMNS} from stream.sessions s join late_from f using (anonymous_id)
+where f.start is not null and (s.started_at, s.first_message_id) < (f.start.at, f.start.message_id)
+qualify row_number() over (partition by s.anonymous_id order by s.started_at desc, s.first_message_id desc) = 1
+"""
+_AFFECTED: Final = f"""
+select {_COLUMNS}, s.revision from stream.sessions s join late_from f using (anonymous_id)
+where f.start is null or (s.started_at, s.first_message_id) >= (f.start.at, f.start.message_id)
+"""
+_STORED: Final = """
+select e.anonymous_id, e.event_at, e.message_id, e.user_id, e.name, e.type, e.is_bot, e.path, e.referrer,
+    e.utm_source, e.utm_medium, e.utm_campaign,
+    e.context->>'$.userAgent' as user_agent,
+    case json_type(e.context, '$.device') when 'VARCHAR' then e.context->>'$.device'
+        when 'OBJECT' then e.context->>'$.device.type' end as device_type,
+    case json_type(e.context, '$.os') when 'VARCHAR' then e.context->>'$.os'
+        when 'OBJECT' then e.context->>'$.os.name' end as os,
+    e.context->>'$.library.name' as library
+from stream.events e join late_from f using (anonymous_id)
+where not e.is_background
+  and (f.start is null or (e.event_at, e.message_id) >= (f.start.at, f.start.message_id))
+  and e.event_at >= coalesce((select min(start.at) from late_from having count(*) = count(start)),
+                             timestamptz '0001-01-01 00:00:00+00')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recut:
+    """`sessions` (by SESSIONS) take the place of `replaced` (SESSIONS and revision), all of the same devices."""
+
+    sessions: pl.DataFrame
+    replaced: pl.DataFrame
+
+
+def recut(
+    con: duckdb.DuckDBPyConnection, devices: pl.Series, activity: pl.DataFrame, rules: SessionRules, legal: LegalIds
+) -> Recut:
+    """Cuts `devices` again. `activity` (by ACTIVITY) are the batch's events, of these devices and others, which `con`
+    sees as stored already: this runs inside the checkpoint's transaction."""
+    new = activity.join(devices.to_frame("anonymous_id"), on="anonymous_id", how="semi")
+    first = (
+        new.sort("anonymous_id", "event_at", "message_id")
+        .unique("anonymous_id", keep="first")
+        .select("anonymous_id", first_at="event_at", first_message_id="message_id")
+    )
+    con.register("late_first", first.to_arrow())
+    con.register("late_from", con.execute(_FROM).to_arrow_table())
+    try:
+        before = con.execute(_BEFORE).pl().cast(dict(SESSIONS))
+        replaced = con.execute(_AFFECTED).pl()
+        stored = activity_of(con.execute(_STORED).pl(), rules, legal)
+    finally:
+        con.unregister("late_from")
+        con.unregister("late_first")
+    made = cut(before, stored, rules)
+    assert made.unsettled.is_empty(), "nothing precedes the session that the cut starts from"
+    return Recut(made.sessions.join(before.select("session_id"), on="session_id", how="anti"), replaced)
+
+
+def activity_of(events: pl.DataFrame, rules: SessionRules, legal: LegalIds) -> pl.DataFrame:
+    """Events (with name, type, user_agent; user_id as sent) as ACTIVITY, background events and deviceless ones left out
+    by the caller."""
+    columns = events if "browser" in events.columns else with_agents(events.drop("is_bot", strict=False))
+    return columns.with_columns(
+        user_id=legal.legal(columns["user_id"]),
+        is_logout=columns["name"].is_in(list(rules.logout_events)),
+        is_page=columns["type"] == "page",
+    ).select(pl.col(name).cast(kind) for name, kind in ACTIVITY.items())

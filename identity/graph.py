@@ -1,0 +1,169 @@
+"""The fast shared copy of the identity state, in Redis: each claimed device's changes of owner.
+
+Keys
+  stitchline:meta             hash: warehouse_id, generation, offsets (JSON, next offset by "topic/partition")
+  stitchline:device:<id>      JSON: the facts that changed who has the device, and the last fact of all
+
+The warehouse is the record. What Redis holds is written after the warehouse's commit, together with the offsets that
+it covers; on start, whatever lies between is made up from the warehouse, and a copy of another warehouse or of
+another generation is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import redis
+
+from identity.claims import Fact
+from stitchline.errors import IdentityStoreError
+
+META: Final = "stitchline:meta"
+DEVICE: Final = "stitchline:device:"
+CACHED_DEVICES: Final = 200_000
+"""Claimed devices kept in this process, the last used ones: about 100 MB at most."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries while Redis is away
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """What is known about a claimed device."""
+
+    facts: tuple[Fact, ...] = ()
+    """Those that changed who has it, in order."""
+    last: tuple[int, str] = (-(2**62), "")
+    """Key of the latest fact of all, those that changed nothing included: an earlier one needs a second look."""
+    rewritten: bool = False
+    """A late fact changed its past: its overrides are its whole timeline from then on."""
+
+    def dump(self) -> str:
+        return json.dumps([self.facts, self.last, self.rewritten])
+
+    @classmethod
+    def load(cls, text: str | bytes) -> DeviceState:
+        facts, last, rewritten = json.loads(text)
+        return cls(tuple(Fact(*fact) for fact in facts), (last[0], last[1]), rewritten)
+
+
+class Graph:
+    """The devices' states. `waiting` is told while Redis is away, and None when it is back; nothing is lost meanwhile.
+
+    Raises IdentityStoreError only when `stopping` is set while Redis is away.
+    """
+
+    def __init__(
+        self, url: str, stopping: threading.Event, waiting: Callable[[str | None], None] = lambda _: None
+    ) -> None:
+        self.url = url
+        self._redis = redis.Redis.from_url(url, decode_responses=False, health_check_interval=30, socket_timeout=30)
+        self._stopping = stopping
+        self._waiting = waiting
+        self._cache: OrderedDict[str, DeviceState] = OrderedDict()
+
+    def covers(self, warehouse_id: str, generation: str) -> dict[str, int] | None:
+        """The offsets up to which Redis holds this warehouse's facts; None if it holds another's or nothing."""
+        meta = self._patiently(lambda: self._redis.hgetall(META))
+        if meta.get(b"warehouse_id") != warehouse_id.encode() or meta.get(b"generation") != generation.encode():
+            return None
+        return {str(k): int(v) for k, v in json.loads(meta.get(b"offsets", b"{}")).items()}
+
+    def clear(self, warehouse_id: str, generation: str) -> None:
+        """Drops every key of ours and starts an empty copy of this warehouse."""
+        self._cache.clear()
+
+        def drop() -> None:
+            for keys in _batches(self._redis.scan_iter(match="stitchline:*", count=10_000), 10_000):
+                self._redis.unlink(*keys)
+            self._redis.hset(META, mapping={"warehouse_id": warehouse_id, "generation": generation, "offsets": "{}"})
+
+        self._patiently(drop)
+
+    def load(self, devices: Iterable[str]) -> dict[str, DeviceState]:
+        """The states of those of `devices` that have one: one round trip for all that are not cached."""
+        found: dict[str, DeviceState] = {}
+        missing: list[str] = []
+        for device in devices:
+            state = self._cache.get(device)
+            if state is None:
+                missing.append(device)
+            else:
+                self._cache.move_to_end(device)
+                found[device] = state
+        for some in _batches(iter(missing), 10_000):
+            values = self._patiently(lambda keys=[DEVICE + d for d in some]: self._redis.mget(keys))
+            for device, value in zip(some, values, strict=True):
+                if value is not None:
+                    found[device] = self._remember(device, DeviceState.load(value))
+        return found
+
+    def save(self, states: Mapping[str, DeviceState], offsets: Mapping[str, int]) -> None:
+        """Stores `states` and says that `offsets` are covered, all or nothing. Called after the warehouse's commit."""
+
+        def write() -> None:
+            pipe = self._redis.pipeline(transaction=True)
+            for some in _batches(iter(states.items()), 5_000):
+                pipe.mset({DEVICE + device: state.dump() for device, state in some})
+            pipe.hset(META, "offsets", json.dumps(dict(offsets)))
+            pipe.execute()
+
+        self._patiently(write)
+        for device, state in states.items():
+            self._remember(device, state)
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _remember(self, device: str, state: DeviceState) -> DeviceState:
+        self._cache[device] = state
+        self._cache.move_to_end(device)
+        if len(self._cache) > CACHED_DEVICES:
+            self._cache.popitem(last=False)
+        return state
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        pause, waited = _FIRST_PAUSE, False
+        while True:
+            try:
+                result = action()
+            except (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.BusyLoadingError) as error:
+                waited = True
+                self._waiting(f"Redis at {_without_secret(self.url)} does not answer ({error}); trying again")
+                if self._stopping.wait(pause):
+                    raise IdentityStoreError(
+                        f"Redis at {_without_secret(self.url)} did not answer before the stop ({error}). Nothing is "
+                        "lost: the flow goes on from the warehouse when both are back.",
+                        url=_without_secret(self.url),
+                    ) from error
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            except redis.RedisError as error:
+                raise IdentityStoreError(
+                    f"Redis at {_without_secret(self.url)} refused: {error}. Check its version and access rights.",
+                    url=_without_secret(self.url),
+                ) from error
+            else:
+                if waited:
+                    self._waiting(None)
+                return result
+
+
+def _batches(items: Iterable[T], size: int) -> Iterable[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _without_secret(url: str) -> str:
+    return url.rsplit("@", 1)[-1] if "@" in url else url

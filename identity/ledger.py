@@ -1,0 +1,110 @@
+"""The record of who is behind an id: the warehouse's facts and verdicts, and what its events say about devices."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Final
+
+import duckdb
+import polars as pl
+
+from identity.claims import Fact
+from identity.ids import LegalIds
+
+FACTS: Final = pl.Schema(
+    {
+        "kind": pl.String(),
+        "anonymous_id": pl.String(),
+        "user_id": pl.String(),
+        "event_at": pl.Datetime("us", "UTC"),
+        "message_id": pl.String(),
+        "reason": pl.String(),
+    }
+)
+"""What is appended to stream.identity_facts."""
+
+VERDICTS: Final = pl.Schema({"verdict" if name == "kind" else name: kind for name, kind in FACTS.items()})
+"""What is appended to stream.identity_verdicts."""
+
+OVERRIDES: Final = pl.Schema(
+    {
+        "anonymous_id": pl.String(),
+        "from_at": pl.Datetime("us", "UTC"),
+        "to_at": pl.Datetime("us", "UTC"),
+        "person_id": pl.String(),
+        "from_message_id": pl.String(),
+        "to_message_id": pl.String(),
+    }
+)
+"""What is written to stream.person_overrides."""
+
+# An event with both ids is a claim; a logout that carries a user is that user's claim and then a logout.
+_SAID_BY_EVENTS: Final = """
+select anonymous_id, event_at, message_id, user_id, type, name in (select unnest($logout_events)) as is_logout
+from stream.events
+where anonymous_id is not null and (user_id is not null or name in (select unnest($logout_events)))
+"""
+_ALIASES: Final = """
+select anonymous_id, event_at, message_id, user_id from stream.identity_facts where kind = 'alias'
+"""
+
+
+def facts_of(
+    con: duckdb.DuckDBPyConnection, legal: LegalIds, logout_events: Collection[str], devices: pl.Series | None = None
+) -> Iterator[tuple[str, list[Fact]]]:
+    """Every fact that the stored events tell about `devices` (all, if None), device by device."""
+    narrowed = " and anonymous_id in (select anonymous_id from wanted)" if devices is not None else ""
+    parameters = {"logout_events": list(logout_events)}
+    if devices is not None:
+        con.register("wanted", pl.DataFrame({"anonymous_id": devices}).to_arrow())
+    try:
+        said = con.execute(_SAID_BY_EVENTS + narrowed, parameters).pl()
+        aliases = con.execute(_ALIASES + narrowed).pl()
+    finally:
+        if devices is not None:
+            con.unregister("wanted")
+    yield from by_device(facts_in(said, legal), facts_in_aliases(aliases))
+
+
+def facts_in(events: pl.DataFrame, legal: LegalIds) -> pl.DataFrame:
+    """The claims and logouts in `events` (anonymous_id, event_at, message_id, user_id, type, is_logout)."""
+    known = events.with_columns(
+        user_id=legal.legal(events["user_id"]), anonymous_id=legal.legal(events["anonymous_id"])
+    ).filter(pl.col("anonymous_id").is_not_null())
+    columns = ["anonymous_id", "event_at", "message_id", "user_id", "kind"]
+    return pl.concat(
+        [
+            known.filter(pl.col("user_id").is_not_null()).with_columns(kind=pl.lit("claim")).select(columns),
+            known.filter("is_logout")
+            .with_columns(kind=pl.lit("logout"), user_id=pl.lit(None, pl.String))
+            .select(columns),
+        ]
+    )
+
+
+def facts_in_aliases(aliases: pl.DataFrame) -> pl.DataFrame:
+    """Aliases as claims of the anonymous id that they name."""
+    return aliases.with_columns(kind=pl.lit("alias")).select(
+        "anonymous_id", "event_at", "message_id", "user_id", "kind"
+    )
+
+
+def by_device(*frames: pl.DataFrame) -> Iterator[tuple[str, list[Fact]]]:
+    """The facts in `frames`, grouped."""
+    facts = pl.concat(frames).sort("anonymous_id")
+    device, collected = None, []
+    for anonymous_id, at, message_id, user, kind in zip(
+        facts["anonymous_id"].to_list(),
+        facts["event_at"].to_physical().to_list(),
+        facts["message_id"].to_list(),
+        facts["user_id"].to_list(),
+        facts["kind"].to_list(),
+        strict=True,
+    ):
+        if anonymous_id != device:
+            if device is not None:
+                yield device, collected
+            device, collected = anonymous_id, []
+        collected.append(Fact(at, message_id, user, kind))
+    if device is not None:
+        yield device, collected

@@ -1,0 +1,323 @@
+"""The stitching of one batch: the facts in it → who owns its devices now → the person of every row.
+
+DESIGN: identity rules 1 to 5 and 8. One round trip to Redis for a batch; devices that nobody ever claimed need none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from identity import ledger
+from identity.claims import BEGINNING, END, LOOK_BACK, Fact, Stretch, changes, timeline
+from identity.graph import DeviceState, Graph
+from identity.ids import PERSON_PREFIX, LegalIds
+from sinks.warehouse import Warehouse
+from stitchline.bloom import BloomFilter, Flags, Hashes
+
+log = logging.getLogger(__name__)
+
+CLAIMED_DEVICES: Final = 2_000_000
+"""Size of the filter that tells devices never claimed: 4 MB, and still useful at ten times as many."""
+
+_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999  # microseconds UTC
+
+
+@dataclass(slots=True)
+class Stitching:
+    """What a batch says about identity, ready to be committed. Frames by the schemas of identity.ledger."""
+
+    facts: pl.DataFrame
+    verdicts: pl.DataFrame
+    overrides: pl.DataFrame
+    overridden: list[str]
+    """Devices whose overrides are all replaced; those of others are added to."""
+    states: dict[str, DeviceState]
+    """Of the devices with facts in the batch."""
+    timelines: dict[str, list[Stretch]] = field(default_factory=dict)
+    """Of every claimed device in the batch."""
+
+    def owners(self, rows: pl.DataFrame) -> pl.Series:
+        """The user whose each row (anonymous_id, at as Int64 microseconds, message_id) was by its device, or null."""
+        nobody = pl.Series([None] * rows.height, dtype=pl.String)
+        if not self.timelines:
+            return nobody
+        starts = pl.DataFrame(
+            [
+                (device, stretch.start[0], stretch.start[1], stretch.user)
+                for device, stretches in self.timelines.items()
+                for stretch in stretches
+            ],
+            schema={"anonymous_id": pl.String, "at": pl.Int64, "message_id": pl.String, "user": pl.String},
+            orient="row",
+        ).with_columns(start=pl.int_range(pl.len(), dtype=pl.Int64), row=pl.lit(None, pl.Int64))
+        asked = (
+            rows.select("anonymous_id", "at", "message_id")
+            .with_columns(
+                user=pl.lit(None, pl.String),
+                start=pl.lit(None, pl.Int64),
+                row=pl.int_range(pl.len(), dtype=pl.Int64),
+            )
+            .join(starts.select(pl.col("anonymous_id").unique()), on="anonymous_id", how="semi")
+        )
+        placed = (
+            pl.concat([starts, asked])
+            .sort("anonymous_id", "at", "message_id", "row", nulls_last=False)
+            .with_columns(pl.col("start").forward_fill())
+            .filter(pl.col("row").is_not_null())
+        )
+        owner = starts["user"].gather(placed["start"])
+        found = pl.DataFrame({"row": placed["row"], "owner": owner})
+        return (
+            pl.DataFrame({"row": pl.int_range(rows.height, dtype=pl.Int64, eager=True)})
+            .join(found, on="row", how="left", maintain_order="left")["owner"]
+        )
+
+
+class Stitcher:
+    """Stitches batches, one at a time, in the order in which they are committed."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        legal: LegalIds,
+        logout_events: Collection[str],
+        look_back: timedelta = LOOK_BACK,
+    ) -> None:
+        self._graph = graph
+        self._legal = legal
+        self._logout_events = logout_events
+        self._look_back = look_back
+        self._claimed = BloomFilter(CLAIMED_DEVICES)
+
+    def recover(self, warehouse: Warehouse) -> None:
+        """Brings Redis to where the warehouse is: by what it missed, or anew if it is another's or ahead."""
+        committed = {f"{p.topic}/{p.partition}": p.next_offset for p in warehouse.progress().values()}
+        covered = self._graph.covers(warehouse.warehouse_id, warehouse.generation)
+        with warehouse.reader() as con:
+            if covered is None or any(covered[k] > committed.get(k, 0) for k in covered):
+                if committed:
+                    log.warning("Redis holds nothing of this warehouse's identity state: rebuilding it from the ledger")
+                self._graph.clear(warehouse.warehouse_id, warehouse.generation)
+                self._rebuild(con, None, committed)
+            elif covered != committed:
+                self._rebuild(con, _devices_since(con, covered), committed)
+            self._claimed.add(
+                con.execute("select distinct hash(anonymous_id) as h from stream.identity_facts").fetchnumpy()["h"]
+            )
+
+    def _rebuild(
+        self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None, committed: dict[str, int]
+    ) -> None:
+        rewritten = {row[0] for row in con.execute(_REWRITTEN).fetchall()}
+        states: dict[str, DeviceState] = {}
+        for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
+            states[device] = self._state(facts, device in rewritten)
+        self._graph.save(states, committed)
+
+    def stitch(
+        self, con: duckdb.DuckDBPyConnection, events: pl.DataFrame, may_be_stored: Callable[[Hashes], Flags]
+    ) -> Stitching:
+        """What `events` (new, without duplicates) say. `may_be_stored` tells devices that may have stored events.
+
+        Columns: anonymous_id, event_at, message_id, user_id, known_user (the legal user_id), type, previous_id,
+        is_logout, device_hash.
+        """
+        verdicts = [self._refusals(events)]
+        aliases, refused = self._aliases(con, events)
+        verdicts.append(refused)
+        facts = pl.concat(
+            [
+                ledger.facts_in(
+                    events.filter(
+                        pl.col("anonymous_id").is_not_null() & (pl.col("known_user").is_not_null() | pl.col("is_logout"))
+                    ),
+                    self._legal,
+                ),
+                ledger.facts_in_aliases(aliases),
+            ]
+        )
+        hashes = events["device_hash"].to_numpy()
+        told = dict(
+            events.select("anonymous_id", "device_hash")
+            .join(facts.select("anonymous_id"), on="anonymous_id", how="semi")
+            .unique("anonymous_id")
+            .iter_rows()
+        )
+        maybe = events["anonymous_id"].filter(
+            pl.Series(self._claimed.may_contain(hashes)) & events["anonymous_id"].is_not_null()
+        )
+        known = self._graph.load(set(maybe.to_list()) | set(facts["anonymous_id"].to_list()))
+        found = Stitching(
+            facts=pl.DataFrame(schema=ledger.FACTS),
+            verdicts=pl.concat(verdicts),
+            overrides=pl.DataFrame(schema=ledger.OVERRIDES),
+            overridden=[],
+            states={},
+            timelines={device: timeline(state.facts, self._look_back) for device, state in known.items()},
+        )
+        new_facts: list[tuple[object, ...]] = []
+        overrides: list[tuple[object, ...]] = []
+        late = self._stored_facts(con, facts, known)
+        for device, said in ledger.by_device(facts):
+            before = known.get(device, DeviceState())
+            in_order = min(fact.key for fact in said) > before.last
+            state = self._state([*(before.facts if in_order else late.get(device, [])), *said], before.rewritten)
+            if not in_order and state.facts[: len(before.facts)] != before.facts:
+                state = DeviceState(state.facts, max(state.last, before.last), rewritten=True)
+            found.states[device] = state
+            stretches = timeline(state.facts, self._look_back)
+            found.timelines[device] = stretches
+            added = [fact for fact in state.facts if fact not in before.facts]
+            new_facts += [(f.kind, device, f.user, f.at, f.message_id, _WHY[f.kind]) for f in added]
+            if state.rewritten:
+                found.overridden.append(device)
+                overrides += [_override(device, stretch) for stretch in stretches]
+            elif device not in told or may_be_stored(np.array([told[device]], np.uint64))[0]:
+                overrides += [
+                    _override(device, taken) for fact in added if (taken := _taken(fact, stretches)) is not None
+                ]
+        found.facts = _frame(new_facts, ledger.FACTS)
+        found.overrides = _frame(overrides, ledger.OVERRIDES, "from_at", "to_at")
+        return found
+
+    def committed(self, con: duckdb.DuckDBPyConnection, stitching: Stitching, offsets: dict[str, int]) -> None:
+        """After the commit: Redis learns what the warehouse has."""
+        self._graph.save(stitching.states, offsets)
+        if stitching.states:
+            con.register("claimed", pl.DataFrame({"device": list(stitching.states)}).to_arrow())
+            self._claimed.add(con.execute("select hash(device) as h from claimed").fetchnumpy()["h"])
+            con.unregister("claimed")
+
+    def _state(self, facts: list[Fact], rewritten: bool) -> DeviceState:
+        last = max(fact.key for fact in facts)
+        return DeviceState(changes(facts), last, rewritten)
+
+    def _stored_facts(
+        self, con: duckdb.DuckDBPyConnection, facts: pl.DataFrame, known: dict[str, DeviceState]
+    ) -> dict[str, list[Fact]]:
+        """Every stored fact of the devices for which the batch has one that is not later than all known ones."""
+        first = facts.group_by("anonymous_id").agg(
+            pl.struct(pl.col("event_at").to_physical(), "message_id").min().alias("first")
+        )
+        late = [
+            device
+            for device, key in zip(first["anonymous_id"].to_list(), first["first"].to_list(), strict=True)
+            if device in known and (key["event_at"], key["message_id"]) <= known[device].last
+        ]
+        if not late:
+            return {}
+        return dict(ledger.facts_of(con, self._legal, self._logout_events, pl.Series(late, dtype=pl.String)))
+
+    def _refusals(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Events with both ids of which one may not link."""
+        both = events.filter(pl.col("anonymous_id").is_not_null() & pl.col("user_id").is_not_null())
+        illegal = both.filter(
+            pl.col("known_user").is_null() | self._legal.legal(both["anonymous_id"]).is_null()
+            if not both.is_empty()
+            else pl.lit(value=False)
+        )
+        reasons = [
+            f"user id {why}" if (why := self._legal.why_not(user)) else f"anonymous id {self._legal.why_not(device)}"
+            for user, device in zip(illegal["user_id"].to_list(), illegal["anonymous_id"].to_list(), strict=True)
+        ]
+        return illegal.select(
+            pl.lit("refused").alias("verdict"),
+            "anonymous_id",
+            "user_id",
+            "event_at",
+            "message_id",
+            pl.Series("reason", reasons, dtype=pl.String),
+        )
+
+    def _aliases(
+        self, con: duckdb.DuckDBPyConnection, events: pl.DataFrame
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Aliases that link an anonymous id, as (anonymous_id, event_at, message_id, user_id), and the refused ones."""
+        aliases = events.filter(pl.col("previous_id").is_not_null()).select(
+            pl.col("previous_id").alias("anonymous_id"), "event_at", "message_id", pl.col("known_user").alias("user_id")
+        )
+        if aliases.is_empty():
+            return aliases, pl.DataFrame(schema=ledger.VERDICTS)
+        users = _known_users(con, aliases["anonymous_id"].unique()) | set(events["known_user"].drop_nulls().to_list())
+        reasons = pl.Series(
+            [
+                "two users: the alias names another known user"
+                if previous in users and user is not None and previous != user
+                else "an alias onto itself"
+                if previous == user
+                else f"user id {self._legal.why_not(user)}"
+                if user is None
+                else f"previous id {why}"
+                if (why := self._legal.why_not(previous))
+                else None
+                for previous, user in zip(aliases["anonymous_id"].to_list(), aliases["user_id"].to_list(), strict=True)
+            ],
+            dtype=pl.String,
+        )
+        refused = aliases.with_columns(reason=reasons, verdict=pl.lit("refused")).filter(reasons.is_not_null())
+        return aliases.filter(reasons.is_null()), refused.select(ledger.VERDICTS.names())
+
+
+_WHY: Final = {
+    "claim": "the event carries both ids",
+    "alias": "the alias names this anonymous id",
+    "logout": "the user logged out",
+}
+_REWRITTEN: Final = "select distinct anonymous_id from stream.person_overrides where to_at >= timestamptz '9999-12-31'"
+
+
+def _known_users(con: duckdb.DuckDBPyConnection, ids: pl.Series) -> set[str]:
+    con.register("asked", pl.DataFrame({"id": ids}).to_arrow())
+    rows = con.execute("select distinct user_id from stream.events where user_id in (select id from asked)").fetchall()
+    con.unregister("asked")
+    return {row[0] for row in rows}
+
+
+def _devices_since(con: duckdb.DuckDBPyConnection, covered: dict[str, int]) -> pl.Series:
+    """Devices of which facts may have been committed above `covered` (next offset by "topic/partition")."""
+    partitions = con.execute('select topic, "partition" from stream.progress').fetchall()
+    least: dict[int, int] = {}
+    for topic, partition in partitions:
+        offset = covered.get(f"{topic}/{partition}", 0)
+        least[partition] = min(offset, least.get(partition, offset))
+    con.register("least", pl.DataFrame({"partition": list(least), "offset": list(least.values())}).to_arrow())
+    rows = con.execute(
+        """
+        select distinct e.anonymous_id as id from stream.events e join least l
+          on e."partition" = l."partition" and e."offset" >= l."offset"
+        where e.anonymous_id is not null
+        union
+        select anonymous_id from stream.identity_facts where kind = 'alias'
+        """
+    ).pl()
+    con.unregister("least")
+    return rows["id"]
+
+
+def _taken(fact: Fact, stretches: list[Stretch]) -> Stretch | None:
+    """The earlier stretch that a login takes: the part before it of the stretch it lies in."""
+    if fact.user is None:
+        return None
+    own = next(s for s in stretches if s.start <= fact.key < s.end)
+    return Stretch(own.start, fact.key, own.user) if own.start < fact.key else None
+
+
+def _override(device: str, stretch: Stretch) -> tuple[object, ...]:
+    start = stretch.start if stretch.start != BEGINNING else (_YEAR_1, "")
+    end = stretch.end if stretch.end != END else (_YEAR_9999, "")
+    person = stretch.user if stretch.user is not None else PERSON_PREFIX + device
+    return device, max(start[0], _YEAR_1), min(end[0], _YEAR_9999), person, start[1], end[1]
+
+
+def _frame(rows: list[tuple[object, ...]], schema: pl.Schema, *times: str) -> pl.DataFrame:
+    times = times or ("event_at",)
+    plain = {name: pl.Int64() if name in times else kind for name, kind in schema.items()}
+    return pl.DataFrame(rows, schema=plain, orient="row").cast(dict(schema))

@@ -1,0 +1,169 @@
+"""What a checkpoint reads from and writes to the stream's tables. Every function here runs on the writer's
+connection inside the checkpoint's transaction, except the look-ups, which take any connection.
+
+DELETE and INSERT only, so that the same SQL runs on DuckLake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from sinks.warehouse import Progress
+
+EVENT_COLUMNS: Final = (
+    "message_id, type, name, anonymous_id, user_id, person_id, event_at, received_at, path, referrer, utm_source, "
+    "utm_medium, utm_campaign, properties, context, clock_skewed, is_bot, is_background"
+)
+SESSION_COLUMNS: Final = (
+    "session_id, anonymous_id, user_id, person_id, started_at, ended_at, event_count, page_count, entry_path, exit_path, "
+    "referrer, utm_source, utm_medium, utm_campaign, device_type, browser, os, start_reason, end_reason, is_bot, revision, "
+    "first_message_id, last_message_id"
+)
+
+# The messages to remember after a restart: of open sessions, and what lies above the lowest watermark.
+REMEMBERED: Final = """
+select hash(e.anonymous_id, e.message_id) as hash_1, hash(e.message_id, e.anonymous_id, 1) as hash_2,
+    hash(e.anonymous_id) as device, epoch_us(e.event_at) as at
+from stream.events e left join stream.open_sessions o on o.anonymous_id = e.anonymous_id
+where e.event_at >= least((select min(started_at) from stream.open_sessions), $least)
+  and (e.event_at >= o.started_at or e.event_at > $least)
+"""
+
+_CLOSE: Final = f"""
+insert into stream.closed_sessions ({SESSION_COLUMNS})
+select {SESSION_COLUMNS.replace("end_reason", "coalesce(end_reason, 'gap') as end_reason")} from stream.open_sessions
+"""
+CLOSE_ALL_SESSIONS: Final = f"{_CLOSE}; delete from stream.open_sessions"
+
+# Of each device asked for: its open session, or else its last closed one.
+_LAST_SESSIONS: Final = f"""
+with opened as (
+    select {SESSION_COLUMNS} from stream.open_sessions where anonymous_id in (select anonymous_id from asked)
+),
+closed as (
+    select {SESSION_COLUMNS} from stream.closed_sessions
+    where anonymous_id in (select anonymous_id from asked except select anonymous_id from opened)
+    qualify row_number() over (partition by anonymous_id order by started_at desc, first_message_id desc) = 1
+)
+select *, false as is_stored_closed from opened union all select *, true from closed
+"""
+
+
+def append_events(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
+    """Appends to stream.events; properties and context are JSON text that the decoder wrote."""
+    if events.is_empty():
+        return
+    with _registered(con, "new_events", events.select(*EVENT_COLUMNS.split(", "), "partition", "offset").to_arrow()):
+        con.execute(f'insert into stream.events ({EVENT_COLUMNS}, "partition", "offset") select * from new_events')
+
+
+def stored_already(con: duckdb.DuckDBPyConnection, asked: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """Positions in `asked` (anonymous_id, message_id) of messages that stream.events has."""
+    with _registered(con, "asked", asked.with_row_index("position").to_arrow()):
+        found = con.execute(
+            "select distinct a.position from asked a join stream.events e "
+            "on e.message_id = a.message_id and e.anonymous_id is not distinct from a.anonymous_id"
+        ).fetchnumpy()
+    return found["position"].astype(np.int64)
+
+
+def last_sessions(con: duckdb.DuckDBPyConnection, devices: pl.Series) -> pl.DataFrame:
+    """The last session of each of `devices` that has one: SESSION_COLUMNS and is_stored_closed."""
+    with _registered(con, "asked", pl.DataFrame({"anonymous_id": devices.cast(pl.String)}).to_arrow()):
+        return con.execute(_LAST_SESSIONS).pl()
+
+
+def replace_sessions(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, sessions: pl.DataFrame) -> None:
+    """Puts `sessions` (SESSION_COLUMNS, is_last, topic, partition) in the place of `replaced` (session_id,
+    anonymous_id): the last one of each device becomes its open session, the others are closed."""
+    with _registered(con, "replaced", replaced.to_arrow()):
+        con.execute("delete from stream.open_sessions where session_id in (select session_id from replaced)")
+        con.execute("delete from stream.closed_sessions where session_id in (select session_id from replaced)")
+    columns = SESSION_COLUMNS.split(", ")
+    with _registered(con, "closed", sessions.filter(~pl.col("is_last")).select(columns).to_arrow()):
+        con.execute(f"insert into stream.closed_sessions ({SESSION_COLUMNS}) select * from closed")
+    with _registered(con, "opened", sessions.filter("is_last").select(*columns, "topic", "partition").to_arrow()):
+        con.execute(f'insert into stream.open_sessions ({SESSION_COLUMNS}, topic, "partition") select * from opened')
+
+
+def close_sessions(con: duckdb.DuckDBPyConnection, progress: Collection[Progress], gap: timedelta) -> None:
+    """Closes what the watermark of its partition has passed by more than `gap`."""
+    marks = [(p.topic, p.partition, p.watermark) for p in progress if p.watermark is not None]
+    passed = "(topic, \"partition\") in (select (topic, \"partition\") from marks) and ended_at + $gap < " + (
+        '(select m.watermark from marks m where m.topic = open_sessions.topic and m."partition" = open_sessions."partition")'
+    )
+    table = pa.table(
+        {
+            "topic": pa.array([m[0] for m in marks], pa.string()),
+            "partition": pa.array([m[1] for m in marks], pa.int32()),
+            "watermark": pa.array([m[2] for m in marks], pa.timestamp("us", "UTC")),
+        }
+    )
+    with _registered(con, "marks", table):
+        con.execute(f"{_CLOSE} where {passed}", {"gap": gap})
+        con.execute(f"delete from stream.open_sessions where {passed}", {"gap": gap})
+
+
+def note_changes(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, sessions: pl.DataFrame) -> None:
+    """Records in stream.session_changes which sessions are no more, and which one has their first event now."""
+    gone = replaced.join(sessions.select("session_id"), on="session_id", how="anti")
+    if gone.is_empty():
+        return
+    with _registered(con, "gone", gone.to_arrow()), _registered(con, "made", sessions.to_arrow()):
+        con.execute(
+            """
+            insert into stream.session_changes (session_id, superseded_by, revision, changed_at)
+            select g.session_id, m.session_id, g.revision, now()
+            from gone g left join made m on m.anonymous_id = g.anonymous_id
+              and (g.started_at, g.first_message_id) between (m.started_at, m.first_message_id)
+                                                         and (m.ended_at, m.last_message_id)
+            """
+        )
+
+
+def append_dead_letters(con: duckdb.DuckDBPyConnection, letters: list[pa.Table]) -> None:
+    """Appends to stream.dead_letters."""
+    if not letters:
+        return
+    with _registered(con, "letters", pa.concat_tables(letters)):
+        con.execute(
+            'insert into stream.dead_letters (topic, "partition", "offset", reason, detail, key, raw, kafka_at, dead_at) '
+            "select *, now() from letters"
+        )
+
+
+def append_identity(
+    con: duckdb.DuckDBPyConnection,
+    facts: pl.DataFrame,
+    verdicts: pl.DataFrame,
+    overrides: pl.DataFrame,
+    overridden: list[str],
+) -> None:
+    """Appends facts and verdicts to the ledger, and overrides; those of `overridden` devices are replaced."""
+    for table, rows in (("identity_facts", facts), ("identity_verdicts", verdicts)):
+        if not rows.is_empty():
+            with _registered(con, "told", rows.to_arrow()):
+                con.execute(f"insert into stream.{table} ({', '.join(rows.columns)}, recorded_at) select *, now() from told")
+    if overridden:
+        con.execute("delete from stream.person_overrides where anonymous_id in (select unnest($1))", [overridden])
+    if not overrides.is_empty():
+        with _registered(con, "told", overrides.to_arrow()):
+            con.execute(f"insert into stream.person_overrides ({', '.join(overrides.columns)}) select * from told")
+
+
+@contextmanager
+def _registered(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
+    con.register(name, table)
+    try:
+        yield
+    finally:
+        con.unregister(name)

@@ -1,0 +1,198 @@
+"""The warehouse: one native DuckDB file, owned by this process. Opens it, migrates its schema, and hands out connections.
+
+There is one writer; readers are cursors of the same database and see whole checkpoints only.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from stitchline.errors import WarehouseError, WarehouseHeld, WarehouseTooNew
+
+SCHEMA_VERSION: Final = 1
+"""What `_MIGRATIONS` leads to."""
+
+_MIGRATIONS: Final = {1: "schema.sql"}
+"""By version: the script that leads there from the version before."""
+
+WAL_LIMIT: Final = "256MB"
+"""DuckDB checkpoints its file when the write-ahead log is this large: seldom enough to cost little, small enough to
+be replayed in a second or two after a crash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where one partition stands, as committed. stored + duplicates + dead = consumed. Times are aware UTC."""
+
+    topic: str
+    partition: int
+    next_offset: int = 0
+    watermark: datetime | None = None
+    greatest_event_at: datetime | None = None
+    consumed: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    dead: int = 0
+    last_kafka_at: datetime | None = None
+    late: int = 0
+    foreign_keys: int = 0
+    committed_at: datetime | None = None
+
+
+_PROGRESS: Final = (
+    'topic, "partition", next_offset, watermark, greatest_event_at, consumed, stored, duplicates, dead, '
+    "last_kafka_at, late, foreign_keys, committed_at"
+)
+
+
+class Warehouse:
+    """An open warehouse. Threads may share it; each reads through a `reader` of its own."""
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        self.path = path
+        self._connection = connection
+        self._writer = self.reader()
+        self._writing = threading.RLock()
+        row = self._writer.execute("select warehouse_id, generation from stream.warehouse").fetchone()
+        assert row is not None
+        self.warehouse_id, self.generation = row
+
+    @classmethod
+    def open(cls, path: Path, *, memory_limit: str | None = None, threads: int | None = None) -> Warehouse:
+        """The warehouse at `path`, made if it is not there, migrated to SCHEMA_VERSION.
+
+        Raises WarehouseHeld if another process has it, WarehouseTooNew if a later version of Stitchline wrote it,
+        and WarehouseError if the file cannot be used.
+        """
+        config: dict[str, str | int] = {"checkpoint_threshold": WAL_LIMIT, "preserve_insertion_order": "false"}
+        if memory_limit is not None:
+            config["memory_limit"] = memory_limit
+        if threads is not None:
+            config["threads"] = threads
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = duckdb.connect(str(path), config=config)
+        except (duckdb.Error, OSError) as error:
+            if "lock" in str(error):
+                raise WarehouseHeld(
+                    f"The warehouse {path} is held by another process. Stop that process, or ask it: a running "
+                    "`stitchline up` answers the same commands.",
+                    path=path,
+                ) from error
+            raise WarehouseError(
+                f"The warehouse {path} cannot be opened: {error}. Check that the path is writable and that the file is "
+                "a DuckDB database; if it is damaged, move it away and let the flow read the topic again.",
+                path=path,
+            ) from error
+        try:
+            _migrate(connection, path)
+            return cls(path, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """A connection for one thread to read with; times come back in UTC. The caller closes it."""
+        reader = self._connection.cursor()
+        reader.execute("set TimeZone = 'UTC'")
+        return reader
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The writer inside a transaction: committed at the end of the block, rolled back by any exception."""
+        with self._writing:
+            self._writer.execute("begin transaction")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("rollback")
+                raise
+            self._writer.execute("commit")
+
+    def progress(self) -> dict[tuple[str, int], Progress]:
+        """Where every partition stands, by (topic, partition)."""
+        with self.reader() as reader:
+            rows = reader.execute(f"select {_PROGRESS} from stream.progress").fetchall()
+        return {(row[0], row[1]): Progress(*row) for row in rows}
+
+    def close(self) -> None:
+        """Writes the log into the file and lets go of it."""
+        with self._writing:
+            self._writer.close()
+            self._connection.close()
+
+    def __enter__(self) -> Warehouse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def save_progress(writer: duckdb.DuckDBPyConnection, rows: list[Progress]) -> None:
+    """Replaces the rows of these partitions. Part of the checkpoint's transaction."""
+    writer.executemany('delete from stream.progress where topic = ? and "partition" = ?', [[r.topic, r.partition] for r in rows])
+    writer.executemany(
+        f"insert into stream.progress ({_PROGRESS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            [
+                r.topic,
+                r.partition,
+                r.next_offset,
+                r.watermark,
+                r.greatest_event_at,
+                r.consumed,
+                r.stored,
+                r.duplicates,
+                r.dead,
+                r.last_kafka_at,
+                r.late,
+                r.foreign_keys,
+                r.committed_at,
+            ]
+            for r in rows
+        ],
+    )
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    found = _version(connection)
+    if found > SCHEMA_VERSION:
+        raise WarehouseTooNew(
+            f"The warehouse {path} has schema version {found}; this Stitchline knows up to {SCHEMA_VERSION}. "
+            "Install the version that wrote it, or a later one.",
+            path=path,
+            found=found,
+            known=SCHEMA_VERSION,
+        )
+    if found == SCHEMA_VERSION:
+        return
+    connection.execute("begin transaction")
+    for version in range(found + 1, SCHEMA_VERSION + 1):
+        connection.execute(files("sinks").joinpath(_MIGRATIONS[version]).read_text())
+    if found == 0:
+        connection.execute(
+            "insert into stream.warehouse values (?, ?, ?, ?)",
+            [str(uuid.uuid4()), str(uuid.uuid4()), SCHEMA_VERSION, datetime.now(UTC)],
+        )
+    else:
+        connection.execute("update stream.warehouse set schema_version = ?", [SCHEMA_VERSION])
+    connection.execute("commit")
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> int:
+    """0 for an empty database."""
+    there = connection.execute(
+        "select 1 from information_schema.tables where table_schema = 'stream' and table_name = 'warehouse'"
+    ).fetchone()
+    row = connection.execute("select schema_version from stream.warehouse").fetchone() if there else None
+    return int(row[0]) if row else 0
