@@ -7,6 +7,7 @@ bin := .venv/bin
 stamp := .venv/.installed
 
 install: $(stamp)  ## set up .venv with the stitchline command (the default)
+	@:
 
 $(stamp): pyproject.toml requirements.lock ci/venv
 	@ci/venv
