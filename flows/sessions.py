@@ -302,12 +302,11 @@ def _switches(lines: _Lines, hard: Flags, opens_stretch: Flags) -> Flags:
     known_before = np.concatenate([[-1], last_known[:-1]])
     inherited = np.where(hard[stretch], -1, lines.prior_user[lines.device])
     known = np.where(known_before >= stretch, lines.user[known_before], inherited)
-    return ~hard & (lines.user >= 0) & (known >= 0) & (lines.user != known)
+    switches: Flags = ~hard & (lines.user >= 0) & (known >= 0) & (lines.user != known)
+    return switches
 
 
-def _walk(
-    lines: _Lines, hard: Flags, opens_stretch: Flags, unsure: Flags, cap: int, starts: Flags
-) -> None:
+def _walk(lines: _Lines, hard: Flags, opens_stretch: Flags, unsure: Flags, cap: int, starts: Flags) -> None:
     """Decides event by event in the few stretches that outlast the cap: there, each cut moves the ones after it."""
     firsts = np.flatnonzero(opens_stretch)
     ends = np.append(firsts[1:], len(starts))
@@ -435,9 +434,7 @@ def _aggregates(rows: pl.DataFrame, group: Ints, last: Ints) -> pl.DataFrame:
             "browser": take("browser", device),
             "os": take("os", device),
             "start_reason": pl.Series([None] * len(group), dtype=pl.String),
-            "end_reason": pl.select(
-                pl.when(rows["is_logout"].gather(last)).then(pl.lit("logout"))
-            ).to_series(),
+            "end_reason": pl.select(pl.when(rows["is_logout"].gather(last)).then(pl.lit("logout"))).to_series(),
             "is_bot": np.logical_or.reduceat(rows["is_bot"].to_numpy(), group),
             "first_message_id": messages,
             "last_message_id": rows["message_id"].gather(last),
