@@ -462,6 +462,7 @@ def test_a_device_without_new_events_is_not_in_the_result() -> None:
         (event("a", 2 * MINUTE), True),
         (event("n", 2 * MINUTE - MICROSECOND), True),
         (event("l", 2 * MINUTE), True),
+        (event("m", 2 * MINUTE), True),
         (event("n", 2 * MINUTE), False),
         (event("a", 2 * MINUTE + MICROSECOND), False),
     ],
