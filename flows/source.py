@@ -1,0 +1,234 @@
+"""Where events come from: the partitions of a Kafka topic, or files. Both hand on RawBatches, whole batches as items.
+
+Offsets to start from are the warehouse's; Kafka's consumer group only learns them so that lag tools can see them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from flows.records import RawBatch
+from stitchline.errors import SourceError, TopicMissing
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 20_000
+"""Records asked for at once. Decoding costs a fixed 2 ms a batch; more than this only costs memory."""
+
+CONSUMER_DEFAULTS: Final = {
+    "enable.auto.commit": "false",
+    "enable.partition.eof": "true",
+    "isolation.level": "read_committed",
+    "auto.offset.reset": "error",  # the warehouse says where to read; a silent jump would lose events
+    "fetch.queue.backoff.ms": "5",  # the default second starves a consumer that is faster than its queue
+    "fetch.message.max.bytes": "4194304",
+    "queued.max.messages.kbytes": "32768",  # a partition; bounds memory when the sink is slow
+    "reconnect.backoff.max.ms": "5000",
+    "topic.metadata.refresh.interval.ms": "30000",
+}
+"""librdkafka settings, each of which `[kafka.config]` can override."""
+
+_STATUS_EVERY: Final = timedelta(milliseconds=200)
+"""A partition without records says so this often, which drives the timed commit and the clock of quiet partitions."""
+
+_WAIT_FOR_MORE: Final = 0.02  # seconds that a read may wait for a full batch
+_PAUSE: Final = timedelta(milliseconds=10)
+_FIRST_RETRY, _LONGEST_RETRY = 0.5, 10.0  # seconds
+
+Waiting = Callable[[str | None], None]
+"""Told why the source waits, and None when it no longer does."""
+
+
+def partitions_of(
+    config: Mapping[str, str], topic: str, stopping: threading.Event, waiting: Waiting = lambda _: None
+) -> list[int]:
+    """The topic's partitions. Waits, with back-off, while no broker answers; an empty list if `stopping` came first.
+
+    Raises TopicMissing if the brokers do not know the topic.
+    """
+    retry = _FIRST_RETRY
+    consumer = Consumer({"group.id": "stitchline", **CONSUMER_DEFAULTS, **config, "log_level": 2})
+    try:
+        while not stopping.is_set():
+            try:
+                found = consumer.list_topics(topic, timeout=10).topics[topic]
+            except KafkaException as error:
+                waiting(f"no broker at {config.get('bootstrap.servers')} answers ({error.args[0].str()}); trying again")
+                stopping.wait(retry)
+                retry = min(2 * retry, _LONGEST_RETRY)
+                continue
+            waiting(None)
+            if found.error is None and found.partitions:
+                return sorted(found.partitions)
+            raise TopicMissing(
+                f"Topic {topic!r} is not on the brokers at {config.get('bootstrap.servers')}. Create it, or name another "
+                "with the setting kafka.topic (STITCHLINE_KAFKA__TOPIC).",
+                topic=topic,
+                bootstrap=config.get("bootstrap.servers"),
+            )
+        return []
+    finally:
+        consumer.close()
+
+
+class KafkaSource(FixedPartitionedSource[RawBatch, None]):
+    """One Bytewax partition for each Kafka partition, assigned by hand.
+
+    `next_offset` gives where a partition resumes (None: from its beginning) and, asked again, what is committed.
+    The source ends when `stopping` is set, or at the end of each partition if `until_end`.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, str],
+        topic: str,
+        partitions: list[int],
+        next_offset: Callable[[int], int | None],
+        stopping: threading.Event,
+        *,
+        until_end: bool = False,
+        waiting: Waiting = lambda _: None,
+    ) -> None:
+        self.topic = topic
+        self.until_end = until_end
+        self.next_offset = next_offset
+        self.stopping = stopping
+        self.waiting = waiting
+        self.config = {"group.id": "stitchline", **CONSUMER_DEFAULTS, **config}
+        self._partitions = partitions
+
+    def list_parts(self) -> list[str]:
+        return [f"{partition:05d}" for partition in self._partitions]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> KafkaPartition:
+        return KafkaPartition(self, int(for_part))
+
+
+class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
+    """Reads one partition in batches and says how it stands."""
+
+    def __init__(self, source: KafkaSource, partition: int) -> None:
+        self._source = source
+        self._partition = partition
+        self._committed = source.next_offset(partition)
+        self._next = self._committed or 0
+        self._at_end = False
+        self._away: str | None = None
+        self._said_at = 0.0
+        self._awake = datetime.now(UTC)
+        self._consumer = Consumer({**source.config, "error_cb": self._on_error})
+        start = OFFSET_BEGINNING if self._committed is None else self._committed
+        self._consumer.assign([TopicPartition(source.topic, partition, start)])
+
+    def next_batch(self) -> Iterable[RawBatch]:
+        if self._source.stopping.is_set():
+            raise StopIteration
+        messages = self._consumer.consume(BATCH, _WAIT_FOR_MORE)
+        if self._at_end and self._source.until_end and not messages:
+            raise StopIteration
+        told = [m for m in messages if m.error() is not None]
+        records = [m for m in messages if m.error() is None] if told else messages
+        if records:
+            self._at_end = False
+            self._back()
+        for message in told:  # the end of the partition is told behind its last record
+            self._note(message)
+        if records:
+            self._next = max(self._next, records[-1].offset() + 1)
+            self._tell_group()
+            return [self._batch(records)]
+        self._awake = datetime.now(UTC) + _PAUSE
+        if time.monotonic() - self._said_at < _STATUS_EVERY.total_seconds():
+            return []
+        self._tell_group()
+        return [self._batch([])]
+
+    def next_awake(self) -> datetime | None:
+        return self._awake
+
+    def snapshot(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self._tell_group(wait=True)
+        self._consumer.close()
+
+    def _batch(self, records: list[Message]) -> RawBatch:
+        self._said_at = time.monotonic()
+        times = [m.timestamp() for m in records]
+        known = not times or times[0][0] != TIMESTAMP_NOT_AVAILABLE
+        return RawBatch(
+            topic=self._source.topic,
+            partition=self._partition,
+            next_offset=self._next,
+            values=[m.value() for m in records],
+            keys=[m.key() for m in records],
+            offsets=np.array([m.offset() for m in records], np.int64),
+            kafka_at=np.array([t[1] for t in times], np.int64) * 1000 if known else None,
+            at_end=self._at_end,
+            read_at=datetime.now(UTC),
+        )
+
+    def _note(self, message: Message) -> None:
+        error = message.error()
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._at_end = True
+            self._next = max(self._next, message.offset())
+            self._back()
+        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise SourceError(
+                f"Topic {self._source.topic!r} partition {self._partition} no longer has offset {self._next}, where the "
+                f"warehouse would go on ({error.str()}). Kafka deleted records that were not read yet, or the topic was "
+                "made anew. Nothing was skipped: bring the records back, or start with an empty warehouse.",
+                topic=self._source.topic,
+                partition=self._partition,
+                offset=self._next,
+            )
+        elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+            raise SourceError(
+                f"Topic {self._source.topic!r} partition {self._partition} cannot be read: {error.str()}.",
+                topic=self._source.topic,
+                partition=self._partition,
+            )
+        else:
+            self._on_error(error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Brokers come and go; librdkafka connects again with back-off, and meanwhile this is not the end of anything."""
+        self._at_end = False
+        if self._away is None:
+            self._away = error.str()
+            self._source.waiting(f"Kafka is away ({error.str()}); waiting for it")
+
+    def _back(self) -> None:
+        if self._away is not None:
+            self._away = None
+            self._source.waiting(None)
+
+    def _tell_group(self, *, wait: bool = False) -> None:
+        committed = self._source.next_offset(self._partition)
+        if committed is None or committed == self._committed or self._away is not None:
+            return
+        self._committed = committed
+        offsets = [TopicPartition(self._source.topic, self._partition, committed)]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=not wait)
+        except KafkaException as error:
+            log.debug("the consumer group did not learn offset %d of partition %d: %s", committed, self._partition, error)
