@@ -347,6 +347,9 @@ class EmbeddedKafka(_EmbeddedServer):
             "share.coordinator.state.topic.min.isr": 1,
             "share.coordinator.state.topic.num.partitions": 1,
             "group.initial.rebalance.delay.ms": 0,
+            # After a kill the node may register again only when its old session is over: 9 s by default.
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
             # Events of months ago may be written today, with their own times: by default Kafka would drop them.
             "log.retention.ms": -1,
             # Events up to 1 MiB are wanted, larger ones have to arrive to become dead letters.
