@@ -19,13 +19,13 @@ import zstandard
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from flows.contract import MAX_RECORD_BYTES
-from flows.records import RawBatch
+from flows.records import BATCH, RawBatch
 from stitchline.errors import SourceError
 
 STDIN: Final = "-"
 
 _BLOCK: Final = 4 * 2**20  # bytes read at once
-_LINES: Final = 20_000  # records handed on at once
+
 _FINGERPRINT: Final = 4096  # bytes that tell one file from another of the same name
 
 
@@ -48,7 +48,7 @@ def topic_of(file: str) -> str:
 class FileSource(FixedPartitionedSource[RawBatch, None]):
     """One partition for each file; an offset is a line number, from 0.
 
-    `next_offset` tells for a topic the line to resume at. `read` is told how many bytes of which file were read.
+    `next_offset` tells for a topic the line to resume at. A batch has at most `batch` records. `read` is told how many bytes of which file were read.
     """
 
     def __init__(
@@ -56,10 +56,12 @@ class FileSource(FixedPartitionedSource[RawBatch, None]):
         files: list[str],
         next_offset: Callable[[str], int],
         stopping: threading.Event,
+        batch: int = BATCH,
         read: Callable[[str, int], None] = lambda *_: None,
     ) -> None:
         self.stopping = stopping
         self.next_offset = next_offset
+        self.batch = batch
         self.read = read
         self._files = {f"{i:05d}": (file, topic_of(file)) for i, file in enumerate(files)}
 
@@ -118,7 +120,7 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
 
     def _lines(self) -> list[bytes]:
         """The next lines, without their ends."""
-        while len(self._pending) < _LINES and not self._ended:
+        while len(self._pending) < self._source.batch and not self._ended:
             block = self._block()
             if block is None:
                 break
@@ -132,7 +134,7 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
             self._rest = (self._rest + rest)[: MAX_RECORD_BYTES + 2]
             if self._ended and self._rest:
                 self._pending.append(self._rest)
-        lines, self._pending = self._pending[:_LINES], self._pending[_LINES:]
+        lines, self._pending = self._pending[:self._source.batch], self._pending[self._source.batch:]
         return lines
 
     def _block(self) -> bytes | None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+BATCH: Final = 20_000
+"""Records in a batch at most. Decoding costs some 2 ms a batch whatever its size; more than this only costs memory."""
 
 
 @dataclass(frozen=True, slots=True)

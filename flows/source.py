@@ -24,13 +24,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from flows.records import RawBatch
+from flows.records import BATCH, RawBatch
 from stitchline.errors import SourceError, TopicMissing
 
 log = logging.getLogger(__name__)
-
-BATCH: Final = 20_000
-"""Records asked for at once. Decoding costs a fixed 2 ms a batch; more than this only costs memory."""
 
 CONSUMER_DEFAULTS: Final = {
     "enable.auto.commit": "false",
@@ -103,10 +100,12 @@ class KafkaSource(FixedPartitionedSource[RawBatch, None]):
         next_offset: Callable[[int], int | None],
         stopping: threading.Event,
         *,
+        batch: int = BATCH,
         until_end: bool = False,
         waiting: Waiting = lambda _: None,
     ) -> None:
         self.topic = topic
+        self.batch = batch
         self.until_end = until_end
         self.next_offset = next_offset
         self.stopping = stopping
@@ -140,7 +139,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
     def next_batch(self) -> Iterable[RawBatch]:
         if self._source.stopping.is_set():
             raise StopIteration
-        messages = self._consumer.consume(BATCH, _WAIT_FOR_MORE)
+        messages = self._consumer.consume(self._source.batch, _WAIT_FOR_MORE)
         if self._at_end and self._source.until_end and not messages:
             raise StopIteration
         told = [m for m in messages if m.error() is not None]

@@ -1,0 +1,109 @@
+"""Questions to a warehouse: put to the service that holds it, or to the same API over the file opened here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+
+from funnels.definition import FunnelDefinition
+from service.settings import Settings
+from service.web.app import create_app
+from service.web.view import FlowState
+from sinks.warehouse import Warehouse
+from stitchline.errors import StitchlineError, UsageError, WarehouseError, WarehouseHeld
+
+
+@dataclass(frozen=True, slots=True)
+class _Unserved:
+    """A warehouse that no flow writes to now, as the web sees it."""
+
+    warehouse: Warehouse
+
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        return self.warehouse.reader()
+
+    def flow_state(self) -> FlowState:
+        return FlowState("stopped", "no service runs on this warehouse")
+
+    def funnels(self) -> Sequence[FunnelDefinition]:
+        return ()
+
+
+def ask(settings: Settings, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None) -> Any:
+    """The answer of the API at `path`, parsed.
+
+    Raises UsageError if the question was wrong, WarehouseError if the warehouse is not there or cannot be used, and
+    StitchlineError with the API's own words if it failed.
+    """
+    file = settings.warehouse.path
+    if not file.exists():
+        raise WarehouseError(
+            f"There is no warehouse at {file}. `stitchline replay FILE` or `stitchline up` makes one; --warehouse or "
+            "STITCHLINE_WAREHOUSE names another.",
+            path=file,
+        )
+    try:
+        warehouse = Warehouse.open(file, memory_limit=settings.warehouse.memory_limit)
+    except WarehouseHeld:
+        return _ask_service(file, method, path, body, params)
+    with warehouse:
+        return asyncio.run(_ask_here(warehouse, method, path, body, params))
+
+
+def address_file(warehouse: Path) -> Path:
+    """Where the service that holds `warehouse` says how to reach it."""
+    return warehouse.with_name(warehouse.name + ".service.json")
+
+
+def write_address(warehouse: Path, url: str, token: str | None) -> None:
+    """Says where the service is; readable by its owner alone, as it may hold the token."""
+    file = address_file(warehouse)
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        json.dump({"url": url, "pid": os.getpid(), "token": token}, out)
+
+
+async def _ask_here(warehouse: Warehouse, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+    transport = httpx.ASGITransport(app=create_app(_Unserved(warehouse)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=None) as client:
+        return _answer(await client.request(method, path, json=body, params=params))
+
+
+def _ask_service(file: Path, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+    try:
+        address = json.loads(address_file(file).read_text())
+    except (OSError, ValueError):
+        raise WarehouseHeld(
+            f"The warehouse {file} is held by another process that is no Stitchline service. Stop it and ask again.",
+            path=file,
+        ) from None
+    headers = {"Authorization": f"Bearer {address['token']}"} if address["token"] else {}
+    try:
+        with httpx.Client(base_url=address["url"], headers=headers, timeout=120) as client:
+            return _answer(client.request(method, path, json=body, params=params))
+    except httpx.HTTPError as error:
+        raise StitchlineError(
+            f"The service at {address['url']} holds the warehouse {file} but does not answer ({error}). "
+            "Is it starting or stopping? Try again in a few seconds.",
+            url=address["url"],
+        ) from error
+
+
+def _answer(response: httpx.Response) -> Any:
+    if response.is_success:
+        return response.json()
+    try:
+        told = response.json().get("error") or response.text
+    except ValueError:
+        told = response.text
+    if response.status_code in (404, 422):
+        raise UsageError(str(told), status=response.status_code)
+    raise StitchlineError(str(told), status=response.status_code)

@@ -1,0 +1,232 @@
+"""The command line. With --json, standard output holds one JSON document; progress and logs go to standard error.
+
+Exit status: 0 done, 1 found or failed, 2 used wrongly.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import click
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from funnels.definition import load_definition
+from service import show
+from service.ask import ask
+from service.settings import Settings, load_settings
+from stitchline import __version__
+from stitchline.errors import DefinitionError, SettingsError, StitchlineError, UsageError
+
+_USED_WRONGLY: Final = (UsageError, SettingsError, DefinitionError)
+
+cli = typer.Typer(
+    name="stitchline",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Turns a stream of product events into stitched sessions and live funnels.",
+)
+dead_letters = typer.Typer(no_args_is_help=True, help="Records that are no acceptable events.")
+cli.add_typer(dead_letters, name="dead-letters")
+
+WarehouseOption = Annotated[
+    Path | None,
+    typer.Option("--warehouse", help="The DuckDB file [env STITCHLINE_WAREHOUSE; default .stitchline/warehouse.duckdb]"),
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file [default ./stitchline.toml]")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+
+err = Console(stderr=True, highlight=False)
+
+
+def app() -> None:
+    """Runs the command line; what a person did wrong or the world refused is one sentence and an exit status."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except StitchlineError as error:
+        err.print(f"[red]Error:[/red] {show.plain(str(error))}", soft_wrap=True)
+        sys.exit(2 if isinstance(error, _USED_WRONGLY) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(status or 0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"stitchline {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, on standard error.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, rich_tracebacks=False, markup=False)],
+    )
+    for noisy in ("httpx", "httpcore", "asyncio", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@cli.command()
+def up(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address of the page; any but loopback demands a token.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the page; 0 takes any free one.")] = None,
+) -> None:
+    """Run the service: the flow over the topic, and the page. Ctrl-C or SIGTERM ends it.
+
+    With nothing configured, a Kafka and a Valkey of its own are started under .stitchline/.
+    """
+    from service.runtime import Service, dependencies, stop_on_signals
+
+    settings = _settings(warehouse, config, web={"host": host, "port": port})
+    stopping = threading.Event()
+    with stop_on_signals(stopping), dependencies(settings, kafka=True) as addresses:
+        with Service(settings, addresses, stopping) as service:
+            err.print(f"The page is at [bold]{service.url}[/bold]. Waiting for events on topic {settings.kafka.topic!r}.")
+            err.print(show.producer_command(addresses.bootstrap or "", settings.kafka.topic), markup=False, soft_wrap=True)
+            service.wait()
+            err.print("Stopping: what was read is being committed …")
+
+
+@cli.command()
+def demo(
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days of history.")] = 60,
+    rate: Annotated[float, typer.Option(min=0.1, max=20_000, help="Live events a second.")] = 200.0,
+    port: Annotated[int | None, typer.Option(help="Port of the page; 0 takes any free one.")] = None,
+    warehouse: Annotated[Path, typer.Option(help="The demo's own file; its folder is emptied first.")] = Path(
+        ".stitchline/demo/warehouse.duckdb"
+    ),
+) -> None:
+    """Show everything on a shop's events: 60 days through Kafka, then live traffic, and the page. Ctrl-C ends it."""
+    from service.demo import run_demo
+    from service.runtime import stop_on_signals
+
+    settings = _settings(warehouse, None, web={"port": port})
+    stopping = threading.Event()
+    with stop_on_signals(stopping):
+        run_demo(settings, stopping, Console(highlight=False), days, rate)
+
+
+@cli.command()
+def replay(
+    files: Annotated[list[str] | None, typer.Argument(help="JSONL files, plain, .gz or .zst; - is standard input.")] = None,
+    topic: Annotated[str | None, typer.Option(help="A Kafka topic instead of files: from where it was left to its end.")] = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the flow over files (or a topic) to the end, close every session, and exit.
+
+    A replay that was interrupted goes on where it was when it is run again.
+    """
+    from service.replay import replay_files, replay_topic
+
+    if bool(files) == (topic is not None):
+        raise UsageError("Name the files to replay, or a topic with --topic; one of the two.")
+    settings = _settings(warehouse, config, kafka={"topic": topic})
+    summary = replay_topic(settings, err) if topic is not None else replay_files(settings, files or [], err)
+    _answer(summary, as_json, show.summary)
+
+
+@cli.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="One statement that only reads.")],
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the warehouse in SQL. Times are UTC."""
+    rows = ask(_settings(warehouse, config), "POST", "/api/sql", {"sql": statement})
+    _answer(rows, as_json, show.rows)
+
+
+@cli.command()
+def funnel(
+    definition: Annotated[Path, typer.Option("--definition", help="A funnel definition, JSON.")],
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How many came how far through a funnel."""
+    asked = load_definition(definition)
+    result = ask(_settings(warehouse, config), "POST", "/api/funnel", asked.model_dump(mode="json", by_alias=True))
+    _answer(result, as_json, lambda told: show.funnel(asked.name, told))
+
+
+@cli.command()
+def sessions(
+    session_id: Annotated[str, typer.Argument(metavar="ID", help="A session_id.")],
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One session with its events."""
+    found = ask(_settings(warehouse, config), "GET", f"/api/sessions/{session_id}")
+    _answer(found, as_json, show.session)
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    reason: Annotated[str | None, typer.Option(help="With this reason only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many at most, newest first.")] = 100,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What was rejected, and why."""
+    params = {"limit": limit} | ({"reason": reason} if reason else {})
+    found = ask(_settings(warehouse, config), "GET", "/api/dead-letters", params=params)
+    _answer(found, as_json, show.dead_letters)
+
+
+@cli.command()
+def doctor(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    settings: Annotated[bool, typer.Option("--settings", help="List every setting instead.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What is configured, what can be reached, how far behind the flow is, and what to do about it."""
+    from service.doctor import examine
+
+    if settings:
+        _answer(show.setting_rows(), as_json, show.rows)
+        return
+    findings = examine(_settings(warehouse, config))
+    _answer(findings, as_json, show.findings)
+    if any(not finding["ok"] for finding in findings):
+        raise typer.Exit(1)
+
+
+def _settings(warehouse: Path | None, config: Path | None, **flags: dict[str, Any]) -> Settings:
+    given = {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
+    return load_settings(config, warehouse, given)
+
+
+def _answer(value: Any, as_json: bool, render: Any) -> None:
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    else:
+        render(value)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,141 @@
+"""The demo: a shop's last 60 days through Kafka and the flow, then live traffic, and the page to watch it."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka import KafkaException, Producer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from demo import FUNNELS, Record, Shop
+from service.runtime import Addresses, Service, dependencies
+from service.settings import Settings
+
+LIVE_RATE: Final = 200.0  # events a second
+_EVENTS_A_DAY: Final = 5_800  # about what the shop makes, to guess the end of the bar by until it is known
+
+
+def run_demo(settings: Settings, stopping: threading.Event, console: Console, days: int, rate: float) -> None:
+    """Runs until `stopping` is set. Starts from nothing each time: what an earlier demo left is removed first."""
+    home = settings.warehouse.path.parent
+    shutil.rmtree(home, ignore_errors=True)
+    console.print("Starting Kafka and Valkey …")
+    with dependencies(settings, kafka=True) as addresses:
+        settings = settings.model_copy(update={"funnels": settings.funnels or FUNNELS})
+        with Service(settings, addresses, stopping) as service:
+            shop = Shop(now=datetime.now(UTC), days=days)
+            _fast_forward(shop, service, addresses, settings.kafka.topic, stopping, console)
+            if not stopping.is_set():
+                console.print(f"\nThe page is at [bold]{service.url}[/bold] – {rate:.0f} events a second are live.")
+                console.print(_HINTS.format(warehouse=_shown(settings.warehouse.path)))
+                threading.Thread(
+                    target=_live, args=(shop, addresses, settings.kafka.topic, rate, stopping), name="shop", daemon=True
+                ).start()
+            service.wait()
+            console.print("Stopping: what was read is being committed …")
+    console.print("Stopped.")
+
+
+_HINTS: Final = """\
+Ask the warehouse meanwhile, in another terminal:
+  .venv/bin/stitchline sql --warehouse {warehouse} "select * from stream.sessions order by started_at desc limit 5"
+  .venv/bin/stitchline doctor --warehouse {warehouse}
+Ctrl-C ends everything."""
+
+
+def _fast_forward(
+    shop: Shop, service: Service, addresses: Addresses, topic: str, stopping: threading.Event, console: Console
+) -> None:
+    """Produces the shop's history as fast as Kafka takes it and shows how far the flow has come."""
+    began = time.monotonic()
+    production = _Production(shop.history(), addresses, topic, stopping)
+    production.start()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"{shop.days} days of a shop", total=shop.days * _EVENTS_A_DAY)
+        while not stopping.wait(0.2):
+            done = not production.is_alive()
+            total = production.count if done else max(shop.days * _EVENTS_A_DAY, production.count)
+            bar.update(task, completed=min(service.flow.counts.consumed, total), total=total)
+            if done and service.flow.counts.consumed >= total:
+                break
+    if stopping.is_set():
+        return
+    counts = service.flow.counts
+    with service.reader() as con:
+        row = con.execute("select count(*), count(distinct anonymous_id), count(distinct person_id) from stream.sessions").fetchone()
+    assert row is not None
+    console.print(
+        f"{counts.consumed:,} records in {time.monotonic() - began:.0f} s: {counts.stored:,} events stored, "
+        f"{counts.duplicates:,} duplicates, {counts.dead:,} dead letters, {counts.late:,} late; "
+        f"{row[0]:,} sessions of {row[1]:,} devices and {row[2]:,} people."
+    )
+
+
+class _Production(threading.Thread):
+    """Produces records as fast as Kafka takes them; `count` is how many so far."""
+
+    def __init__(self, records: Iterable[Record], addresses: Addresses, topic: str, stopping: threading.Event) -> None:
+        super().__init__(name="shop", daemon=True)
+        self.count = 0
+        self._records = records
+        self._addresses = addresses
+        self._topic = topic
+        self._stopping = stopping
+
+    def run(self) -> None:
+        producer = _producer(self._addresses)
+        for record in self._records:
+            if self._stopping.is_set():
+                return
+            _send(producer, self._topic, record)
+            self.count += 1
+        producer.flush(30)
+
+
+def _live(shop: Shop, addresses: Addresses, topic: str, rate: float, stopping: threading.Event) -> None:
+    producer = _producer(addresses)
+    records = shop.live(datetime.now(UTC), rate)
+    for record in records:
+        wait = (record.kafka_at - datetime.now(UTC)).total_seconds()
+        if stopping.wait(max(wait, 0)) if wait > 0.005 else stopping.is_set():
+            return
+        _send(producer, topic, record)
+        producer.poll(0)
+
+
+def _producer(addresses: Addresses) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": addresses.bootstrap or "",
+            "linger.ms": "20",
+            "batch.size": "262144",
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": "200000",
+            "partitioner": "murmur2_random",
+        }
+    )
+
+
+def _send(producer: Producer, topic: str, record: Record) -> None:
+    at = int(record.kafka_at.timestamp() * 1000)
+    while True:
+        try:
+            producer.produce(topic, record.value, record.key, timestamp=at)
+        except BufferError:
+            producer.poll(0.1)
+        except KafkaException:
+            return  # the broker is stopping
+        else:
+            return
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

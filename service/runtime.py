@@ -1,0 +1,167 @@
+"""The service: Kafka and Redis (its own, if none are named), the flow, and the page, started and stopped together."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import duckdb
+import uvicorn
+
+from funnels.definition import FunnelDefinition, load_definition
+from service.ask import address_file, write_address
+from service.embedded import EmbeddedKafka, EmbeddedValkey
+from service.flow import Flow
+from service.settings import Settings
+from service.web.app import create_app
+from service.web.view import FlowState
+from sinks.dead_letters import SUFFIX
+from sinks.warehouse import Warehouse
+from stitchline.errors import StitchlineError
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_PARTITIONS: Final = 4
+"""Of the topic on a Kafka of our own: as many as a machine of a few cores has use for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where Kafka and Redis are."""
+
+    bootstrap: str | None
+    redis_url: str
+
+
+def home_of(settings: Settings) -> Path:
+    """The folder of the embedded services: beside the warehouse, one for each."""
+    path = settings.warehouse.path
+    return path.parent if path.stem == "warehouse" else path.with_name(f"{path.stem}.services")
+
+
+@contextmanager
+def dependencies(settings: Settings, *, kafka: bool) -> Iterator[Addresses]:
+    """Kafka (if asked for) and Redis: those in the settings, else embedded ones for as long as the block lasts."""
+    home = home_of(settings)
+    with ExitStack() as stack:
+        url = settings.redis.url.get_secret_value() if settings.redis.url is not None else None
+        if url is None:
+            url = stack.enter_context(EmbeddedValkey(home / "valkey")).url
+        bootstrap = settings.kafka.bootstrap
+        if kafka and bootstrap is None:
+            server = stack.enter_context(EmbeddedKafka(home / "kafka"))
+            server.create_topic(settings.kafka.topic, EMBEDDED_PARTITIONS)
+            server.create_topic(settings.kafka.topic + SUFFIX, 1)
+            bootstrap = server.bootstrap
+        yield Addresses(bootstrap if kafka else None, url)
+
+
+@contextmanager
+def stop_on_signals(stopping: threading.Event) -> Iterator[None]:
+    """SIGTERM and Ctrl-C set `stopping`; a second Ctrl-C ends the process at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Service:
+    """The flow and the page over one warehouse, each in a thread of its own. A context manager."""
+
+    def __init__(self, settings: Settings, addresses: Addresses, stopping: threading.Event) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._funnels = _definitions(settings.funnels)
+        self._failure: BaseException | None = None
+        self.warehouse = Warehouse.open(settings.warehouse.path, memory_limit=settings.warehouse.memory_limit)
+        try:
+            self.flow = Flow(settings, self.warehouse, addresses.redis_url, addresses.bootstrap, stopping)
+        except BaseException:
+            self.warehouse.close()
+            raise
+        token = settings.web.token.get_secret_value() if settings.web.token is not None else None
+        self._app = create_app(self, token=token, host=settings.web.host)
+        self._server = uvicorn.Server(
+            uvicorn.Config(self._app, host=settings.web.host, port=settings.web.port, log_level="warning", access_log=False)
+        )
+        self._server.config.load()
+        self._sockets = [self._bound(settings)]
+        host, port = self._sockets[0].getsockname()[:2]
+        self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        write_address(settings.warehouse.path, self.url, token)
+        self._web = threading.Thread(target=self._server.run, args=(self._sockets,), name="web", daemon=True)
+        self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
+
+    def __enter__(self) -> Service:
+        self._web.start()
+        self._flow.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Commits what was read, then lets go of everything."""
+        self._stopping.set()
+        self._flow.join()
+        self._app.state.live.close()
+        self._server.should_exit = True
+        self._web.join(timeout=10)
+        self.flow.close()
+        self.warehouse.close()
+        address_file(self._settings.warehouse.path).unlink(missing_ok=True)
+
+    def wait(self) -> None:
+        """Returns when the service was told to stop. Raises what the flow failed with."""
+        while not self._stopping.wait(0.5):
+            pass
+        if self._failure is not None:
+            raise self._failure
+
+    # What the page asks for (service.web.view.ServiceView)
+
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        return self.warehouse.reader()
+
+    def flow_state(self) -> FlowState:
+        return self.flow.state()
+
+    def funnels(self) -> Sequence[FunnelDefinition]:
+        return self._funnels
+
+    def _run_flow(self) -> None:
+        try:
+            self.flow.serve()
+        except BaseException as error:  # the thread's edge: whoever waits raises it
+            self._failure = error
+        finally:
+            self._stopping.set()
+
+    def _bound(self, settings: Settings) -> socket.socket:
+        try:
+            return self._server.config.bind_socket()
+        except SystemExit:
+            self.warehouse.close()
+            raise StitchlineError(
+                f"Port {settings.web.port} on {settings.web.host} is taken. Choose another with --port or "
+                "STITCHLINE_WEB__PORT; 0 takes any free one.",
+                port=settings.web.port,
+            ) from None
+
+
+def _definitions(folder: Path | None) -> list[FunnelDefinition]:
+    """The definitions in `folder`, by file name."""
+    return [load_definition(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []

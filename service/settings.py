@@ -1,0 +1,259 @@
+"""Every setting: from flags, environment (STITCHLINE_…), stitchline.toml and defaults, in this order; read once, here.
+
+Nested names are joined with two underscores: STITCHLINE_KAFKA__BOOTSTRAP is kafka.bootstrap.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from flows.checkpoint import CheckpointLimits, FlowRules
+from flows.clock import DEFAULT_REORDER_WINDOW
+from flows.sessions import BACKGROUND_EVENTS, LOGOUT_EVENTS, SessionRules
+from identity.claims import LOOK_BACK
+from identity.ids import LegalIds
+from stitchline.durations import Duration
+from stitchline.errors import SettingsError
+
+PREFIX: Final = "STITCHLINE_"
+CONFIG_VARIABLE: Final = "STITCHLINE_CONFIG"
+DEFAULT_FILE: Final = Path("stitchline.toml")
+_NOT_SETTINGS: Final = ("STITCHLINE_CONFIG", "STITCHLINE_WAREHOUSE", "STITCHLINE_TEST_")
+_FROM_ENVIRONMENT: Final = "env:"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Section):
+    bootstrap: str | None = Field(
+        default=None, description="Brokers, host:port, comma-separated. Empty: a Kafka of Stitchline's own is started."
+    )
+    topic: str = Field(default="events", min_length=1, description="The topic of events.")
+    group: str = Field(default="stitchline", description="Consumer group that learns the offsets, for lag tools alone.")
+    config: dict[str, str] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Any librdkafka setting (TLS, SASL, …). A value `env:NAME` is read from the environment.",
+    )
+
+    def client_config(self, bootstrap: str) -> dict[str, str]:
+        """What librdkafka is given. Raises SettingsError if a variable that is referred to is not set."""
+        config = {"bootstrap.servers": bootstrap, "group.id": self.group}
+        for name, value in self.config.items():
+            if value.startswith(_FROM_ENVIRONMENT):
+                variable = value.removeprefix(_FROM_ENVIRONMENT)
+                if variable not in os.environ:
+                    raise SettingsError(
+                        f"kafka.config.{name} is taken from the environment variable {variable}, which is not set.",
+                        setting=f"kafka.config.{name}",
+                    )
+                value = os.environ[variable]
+            config[name] = value
+        return config
+
+
+class RedisSettings(_Section):
+    url: SecretStr | None = Field(
+        default=None, description="redis://… or rediss://… address. Empty: a Valkey of Stitchline's own is started."
+    )
+
+
+class WarehouseSettings(_Section):
+    path: Path = Field(
+        default=Path(".stitchline/warehouse.duckdb"), description="The DuckDB file (also STITCHLINE_WAREHOUSE)."
+    )
+    memory_limit: str = Field(default="1GB", description="What DuckDB may use, beside the flow's own memory.")
+
+
+class SessionSettings(_Section):
+    gap: Duration = Field(default=timedelta(minutes=30), description="A silence greater than this starts a new session.")
+    gap_by_library: dict[str, Duration] = Field(
+        default_factory=dict, description="Other gaps by context.library.name; the later event's library decides."
+    )
+    cap: Duration = Field(default=timedelta(hours=24), description="No event later than this after the start belongs.")
+    logout_events: frozenset[str] = Field(default=LOGOUT_EVENTS, description="Each is its session's last event.")
+    background_events: frozenset[str] = Field(
+        default=BACKGROUND_EVENTS, description="Stored, but they never start, extend or end a session."
+    )
+    split_at_midnight: bool = Field(default=False, description="Also split where the UTC date changes.")
+    split_on_campaign: bool = Field(default=False, description="Also split where another campaign arrives.")
+
+
+class IdentitySettings(_Section):
+    local_illegal_ids: frozenset[str] = Field(
+        default=frozenset(), description="More ids that mean nobody, besides null, undefined, guest and their like."
+    )
+    look_back: Duration = Field(
+        default=LOOK_BACK, description="How far before a login anonymous events still belong to the user."
+    )
+
+
+class FlowSettings(_Section):
+    reorder_window: Duration = Field(
+        default=DEFAULT_REORDER_WINDOW, description="How much event time records may arrive out of order."
+    )
+    future_skew: Duration = Field(
+        default=timedelta(minutes=5), description="An event further ahead of its reception gets the reception's time."
+    )
+    commit_events: int = Field(default=250_000, ge=1, description="Events in one checkpoint at most.")
+    commit_interval: Duration = Field(default=timedelta(seconds=1), description="Time between two checkpoints at most.")
+    workers: int = Field(default=2, ge=1, le=64, description="Threads that read and decode.")
+
+
+class WebSettings(_Section):
+    host: str = Field(default="127.0.0.1", description="Address of the page; any but loopback demands a token.")
+    port: int = Field(default=8765, ge=0, le=65535, description="Port of the page; 0 lets the system choose.")
+    token: SecretStr | None = Field(default=None, description="What the page and the API ask for.")
+
+
+class Settings(BaseSettings):
+    """All settings of Stitchline."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    warehouse: WarehouseSettings = WarehouseSettings()
+    sessions: SessionSettings = SessionSettings()
+    identity: IdentitySettings = IdentitySettings()
+    flow: FlowSettings = FlowSettings()
+    web: WebSettings = WebSettings()
+    funnels: Path | None = Field(default=None, description="A folder of funnel definitions (*.json) to show on the page.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the file's values come in by init, and the environment goes above them
+
+    def flow_rules(self) -> FlowRules:
+        """The rules that decide about sessions and identity."""
+        sessions = self.sessions
+        return FlowRules(
+            sessions=SessionRules(
+                gap=sessions.gap,
+                gap_by_library=sessions.gap_by_library,
+                cap=sessions.cap,
+                logout_events=sessions.logout_events,
+                background_events=sessions.background_events,
+                split_at_midnight=sessions.split_at_midnight,
+                split_on_campaign=sessions.split_on_campaign,
+            ),
+            legal=LegalIds(frozenset(text.lower() for text in self.identity.local_illegal_ids)),
+            reorder_window=self.flow.reorder_window,
+        )
+
+    def checkpoint_limits(self) -> CheckpointLimits:
+        return CheckpointLimits(events=self.flow.commit_events, interval=self.flow.commit_interval)
+
+
+def load_settings(
+    file: Path | None = None, warehouse: Path | None = None, flags: Mapping[str, Mapping[str, Any]] | None = None
+) -> Settings:
+    """The settings, with `flags` (by section) and `warehouse` above all. `file`: instead of ./stitchline.toml.
+
+    Raises SettingsError for a file that cannot be read, an unknown name or a bad value, in one message.
+    """
+    path = file or (Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None)
+    values = _read(path or DEFAULT_FILE, must_exist=path is not None)
+    _refuse_unknown_variables()
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path or DEFAULT_FILE), setting=_names(error)[0]) from None
+    changed: dict[str, Any] = {section: dict(wanted) for section, wanted in (flags or {}).items() if wanted}
+    chosen = warehouse or (Path(os.environ["STITCHLINE_WAREHOUSE"]) if os.environ.get("STITCHLINE_WAREHOUSE") else None)
+    if chosen is not None:
+        changed.setdefault("warehouse", {})["path"] = chosen
+    sections = {}
+    for section, wanted in changed.items():
+        current = getattr(settings, section)
+        try:
+            sections[section] = type(current)(**{**dict(current), **wanted})
+        except ValidationError as error:
+            raise SettingsError(_explain(error, None, section), setting=section) from None
+    return settings.model_copy(update=sections)
+
+
+def settings_table() -> list[tuple[str, str, str, str]]:
+    """Every setting as (name, variable, default, meaning), for --help and the README."""
+    rows = []
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            rows.append((section, PREFIX + section.upper(), _shown(field.default), field.description or ""))
+            continue
+        for name, inner in model.model_fields.items():
+            default = inner.get_default(call_default_factory=True)
+            variable = f"{PREFIX}{section.upper()}__{name.upper()}"
+            rows.append((f"{section}.{name}", variable, _shown(default), inner.description or ""))
+    return rows
+
+
+def _shown(value: Any) -> str:
+    from stitchline.durations import format_duration
+
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value)) or "none"
+    if value is None or value == {}:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if must_exist:
+            raise SettingsError(f"The settings file {path} is not there. Check the path.", file=path) from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"The settings file {path} cannot be read: {error}. Mend it, or move it away.", file=path) from None
+
+
+def _refuse_unknown_variables() -> None:
+    sections = set(Settings.model_fields)
+    for variable in os.environ:
+        if not variable.startswith(PREFIX) or variable.startswith(_NOT_SETTINGS):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name.split("__")[0] not in sections:
+            raise SettingsError(
+                f"{variable} names no setting. Settings start with {', '.join(sorted(sections))}; "
+                "`stitchline doctor --settings` lists them all.",
+                setting=variable,
+            )
+
+
+def _names(error: ValidationError) -> list[str]:
+    return [".".join(map(str, problem["loc"])) for problem in error.errors()]
+
+
+def _explain(error: ValidationError, path: Path | None, section: str | None = None) -> str:
+    told = []
+    for name, problem in zip(_names(error), error.errors(), strict=True):
+        full = f"{section}.{name}" if section else name
+        variable = PREFIX + full.upper().replace(".", "__")
+        found = "it is no setting" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        told.append(f"{full} ({variable}): {found}")
+    where = f" in {path} or the environment" if path is not None else ""
+    return f"Bad settings{where}: {'; '.join(told)}. `stitchline doctor --settings` lists all settings."

@@ -1,0 +1,136 @@
+"""How answers look on a terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from service.settings import settings_table
+
+out = Console(highlight=False, soft_wrap=False)
+
+_LONGEST_CELL = 120
+
+
+def plain(text: str) -> str:
+    """`text` without meaning to the console: it may come from an event."""
+    return escape(text)
+
+
+def rows(found: list[dict[str, Any]]) -> None:
+    if not found:
+        out.print("no rows")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in found[0]:
+        table.add_column(plain(name), overflow="fold")
+    for row in found:
+        table.add_row(*(_cell(value) for value in row.values()))
+    out.print(table)
+    out.print(f"{len(found):,} row{'s' if len(found) != 1 else ''}", style="dim")
+
+
+def summary(told: dict[str, Any]) -> None:
+    held = told["warehouse"]
+    rate = told["consumed"] / told["seconds"] if told["seconds"] else 0
+    out.print(
+        f"{told['consumed']:,} records read in {told['seconds']:.1f} s ({rate:,.0f} a second): {told['stored']:,} events "
+        f"stored, {told['duplicates']:,} duplicates, {told['dead']:,} dead letters, {told['late']:,} late."
+    )
+    out.print(
+        f"{plain(held['path'])} holds {held['events']:,} events in {held['sessions']:,} sessions of {held['people']:,} people."
+    )
+    if told["dead"]:
+        out.print("`stitchline dead-letters list` says what was rejected, and why.")
+
+
+def funnel(name: str, told: dict[str, Any]) -> None:
+    table = Table(title=plain(name), box=None, header_style="bold", pad_edge=False, title_justify="left")
+    for column in ("step", "count", "conversion", "from start", "dropped", "still open", "median", "p90"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    for step in told["steps"]:
+        table.add_row(
+            plain(str(step["step"])),
+            f"{step['count']:,}",
+            _share(step["conversion"]),
+            _share(step["conversion_from_start"]),
+            f"{step['dropped']:,}",
+            f"{step['still_open']:,}",
+            _seconds(step["median_seconds"]),
+            _seconds(step["p90_seconds"]),
+        )
+    out.print(table)
+    out.print(f"as of {told['as_of']}", style="dim")
+
+
+def session(told: dict[str, Any]) -> None:
+    for name, value in told["session"].items():
+        out.print(f"[bold]{name:18}[/bold] {_cell(value)}")
+    out.print()
+    rows([{k: e[k] for k in ("event_at", "type", "name", "path", "user_id", "message_id") if k in e} for e in told["events"]])
+    if told.get("more"):
+        out.print("… and more", style="dim")
+
+
+def dead_letters(told: dict[str, Any]) -> None:
+    if not told["total"]:
+        out.print("No dead letters.")
+        return
+    out.print(", ".join(f"{count:,} {plain(reason)}" for reason, count in told["by_reason"].items()))
+    rows(
+        [
+            {k: letter.get(k) for k in ("dead_at", "topic", "partition", "offset", "reason", "detail", "text")}
+            for letter in told["dead_letters"]
+        ]
+    )
+
+
+def findings(told: list[dict[str, Any]]) -> None:
+    for finding in told:
+        mark = "[green]ok[/green]  " if finding["ok"] else "[red]bad[/red] "
+        out.print(f"{mark} [bold]{finding['what']}[/bold]: {plain(finding['found'])}", soft_wrap=True)
+        if finding.get("advice"):
+            out.print(f"     → {plain(finding['advice'])}", soft_wrap=True)
+
+
+def setting_rows() -> list[dict[str, str]]:
+    return [
+        {"setting": name, "variable": variable, "default": default, "meaning": meaning}
+        for name, variable, default, meaning in settings_table()
+    ]
+
+
+def producer_command(bootstrap: str, topic: str) -> str:
+    """A command that puts one event on the topic, ready to paste."""
+    code = (
+        "import json,time,uuid;from confluent_kafka import Producer;"
+        f"p=Producer({{'bootstrap.servers':'{bootstrap}'}});"
+        "e={'messageId':str(uuid.uuid4()),'type':'page','name':'Home','anonymousId':'me',"
+        "'timestamp':time.strftime('%Y-%m-%dT%H:%M:%SZ',time.gmtime()),'context':{'page':{'path':'/'}}};"
+        f"p.produce('{topic}',json.dumps(e),key='me');p.flush()"
+    )
+    return f'Send one:\n  .venv/bin/python -c "{code}"'
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "[dim]null[/dim]"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    return plain(text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.1f} s"
