@@ -6,6 +6,7 @@ from typing import Any
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
+from bytewax.errors import BytewaxRuntimeError
 from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import cluster_main
@@ -26,7 +27,12 @@ def build(source: FixedPartitionedSource[RawBatch, Any], decoder: Decoder, check
 
 def run(flow: Dataflow, workers: int) -> None:
     """Runs `flow` on that many threads of this process until its source ends. Raises what a step raised."""
-    cluster_main(flow, [], 0, worker_count_per_proc=workers)
+    try:
+        cluster_main(flow, [], 0, worker_count_per_proc=workers)
+    except BytewaxRuntimeError as error:  # it says at which step; what happened there is its cause
+        if error.__cause__ is not None:
+            raise error.__cause__ from None
+        raise
 
 
 class CheckpointSink(DynamicSink[DecodedBatch]):

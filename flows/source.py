@@ -39,6 +39,7 @@ CONSUMER_DEFAULTS: Final = {
     "queued.max.messages.kbytes": "32768",  # a partition; bounds memory when the sink is slow
     "reconnect.backoff.max.ms": "5000",
     "topic.metadata.refresh.interval.ms": "30000",
+    "log_level": "2",  # what matters is said by the flow itself
 }
 """librdkafka settings, each of which `[kafka.config]` can override."""
 
@@ -61,7 +62,7 @@ def partitions_of(
     Raises TopicMissing if the brokers do not know the topic.
     """
     retry = _FIRST_RETRY
-    consumer = Consumer({"group.id": "stitchline", **CONSUMER_DEFAULTS, **config, "log_level": 2})
+    consumer = Consumer({"group.id": "stitchline", **CONSUMER_DEFAULTS, **config})
     try:
         while not stopping.is_set():
             try:

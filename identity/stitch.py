@@ -165,10 +165,11 @@ class Stitcher:
         )
         new_facts: list[tuple[object, ...]] = []
         overrides: list[tuple[object, ...]] = []
-        late = self._stored_facts(con, facts, known)
-        for device, said in ledger.by_device(facts):
+        told_by_device = list(ledger.by_device(facts))
+        late = self._stored_facts(con, [d for d, said in told_by_device if not _in_order(said, known.get(d))])
+        for device, said in told_by_device:
             before = known.get(device, DeviceState())
-            in_order = min(fact.key for fact in said) > before.last
+            in_order = _in_order(said, before)
             state = self._state([*(before.facts if in_order else late.get(device, [])), *said], before.rewritten)
             if not in_order and state.facts[: len(before.facts)] != before.facts:
                 state = DeviceState(state.facts, max(state.last, before.last), rewritten=True)
@@ -200,18 +201,8 @@ class Stitcher:
         last = max(fact.key for fact in facts)
         return DeviceState(changes(facts), last, rewritten)
 
-    def _stored_facts(
-        self, con: duckdb.DuckDBPyConnection, facts: pl.DataFrame, known: dict[str, DeviceState]
-    ) -> dict[str, list[Fact]]:
+    def _stored_facts(self, con: duckdb.DuckDBPyConnection, late: list[str]) -> dict[str, list[Fact]]:
         """Every stored fact of the devices for which the batch has one that is not later than all known ones."""
-        first = facts.group_by("anonymous_id").agg(
-            pl.struct(pl.col("event_at").to_physical(), "message_id").min().alias("first")
-        )
-        late = [
-            device
-            for device, key in zip(first["anonymous_id"].to_list(), first["first"].to_list(), strict=True)
-            if device in known and (key["event_at"], key["message_id"]) <= known[device].last
-        ]
         if not late:
             return {}
         return dict(ledger.facts_of(con, self._legal, self._logout_events, pl.Series(late, dtype=pl.String)))
@@ -272,6 +263,10 @@ _WHY: Final = {
     "logout": "the user logged out",
 }
 _REWRITTEN: Final = "select distinct anonymous_id from stream.person_overrides where to_at >= timestamptz '9999-12-31'"
+
+
+def _in_order(said: list[Fact], before: DeviceState | None) -> bool:
+    return before is None or min(fact.key for fact in said) > before.last
 
 
 def _known_users(con: duckdb.DuckDBPyConnection, ids: pl.Series) -> set[str]:

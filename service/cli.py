@@ -31,6 +31,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     help="Turns a stream of product events into stitched sessions and live funnels.",
 )
 dead_letters = typer.Typer(no_args_is_help=True, help="Records that are no acceptable events.")

@@ -115,6 +115,7 @@ def _producer(addresses: Addresses) -> Producer:
     return Producer(
         {
             "bootstrap.servers": addresses.bootstrap or "",
+            "log_level": "2",
             "linger.ms": "20",
             "batch.size": "262144",
             "compression.type": "lz4",

@@ -21,7 +21,7 @@ class DeadLetterTopic:
     """Sends dead letters to `<topic>.dead`, with the reason in the headers, and waits until they are there."""
 
     def __init__(self, config: dict[str, str]) -> None:
-        self._producer = Producer({**config, "acks": "all", "enable.idempotence": "true", "linger.ms": "5"})
+        self._producer = Producer({"log_level": "2", "linger.ms": "5", **config, "acks": "all"})
 
     def send(self, letters: list[pa.Table]) -> None:
         """Blocks until every letter is acknowledged; a broker that is away is waited for, with a word in the log."""

@@ -1,0 +1,1 @@
+"""The edge: settings, command line, the running service and its page."""
