@@ -16,11 +16,8 @@ import docker.errors
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
-
-# Read when testcontainers is imported: the host may be a container itself, and its reaper is one more image to have.
-os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
-os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 from testcontainers.community.redis import RedisContainer
+from testcontainers.core.config import ConnectionMode, testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from service.embedded import EmbeddedKafka, EmbeddedValkey
@@ -28,6 +25,12 @@ from service.embedded import EmbeddedKafka, EmbeddedValkey
 # The same as in docker-compose.yml, which a test sees to.
 KAFKA_IMAGE = "apache/kafka:4.3.1"
 REDIS_IMAGE = "redis:7"
+
+# Ports are published on loopback, even if the host is a container itself; the reaper would be one more image to have.
+HOST = "127.0.0.1"
+testcontainers_config.connection_mode_override = ConnectionMode.docker_host
+testcontainers_config.tc_host_override = HOST
+testcontainers_config.ryuk_disabled = True
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,10 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if url := os.environ.get("STITCHLINE_TEST_REDIS"):
         yield url
     elif _in_docker(REDIS_IMAGE):
-        with RedisContainer(REDIS_IMAGE) as container:
-            yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+        container = RedisContainer(REDIS_IMAGE)
+        container.ports["6379/tcp"] = (HOST,)  # type: ignore[assignment]  # what docker.run takes, and is passed on to
+        with container:
+            yield f"redis://{HOST}:{container.get_exposed_port(6379)}/0"
     else:
         with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
             yield server.url
@@ -81,7 +86,7 @@ class KafkaContainer(DockerContainer):
         super().__init__(
             KAFKA_IMAGE, command=f"bash -c 'until [ -s {self._SCRIPT} ]; do sleep 0.1; done; . {self._SCRIPT}'"
         )
-        self.ports["9092/tcp"] = ("127.0.0.1",)  # type: ignore[assignment]
+        self.ports["9092/tcp"] = (HOST,)  # type: ignore[assignment]  # as above
         self.with_envs(
             KAFKA_NODE_ID="1",
             KAFKA_PROCESS_ROLES="broker,controller",
@@ -100,7 +105,7 @@ class KafkaContainer(DockerContainer):
 
     def start(self) -> KafkaContainer:
         super().start()
-        self.bootstrap = f"127.0.0.1:{self.get_exposed_port(9092)}"
+        self.bootstrap = f"{HOST}:{self.get_exposed_port(9092)}"
         advertise = f"export KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://{self.bootstrap}\nexec /etc/kafka/docker/run\n"
         self.copy_into_container(advertise.encode(), self._SCRIPT)
         self._wait_until_it_answers()
