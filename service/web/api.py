@@ -1,0 +1,208 @@
+"""The JSON API: what the page shows and what the command line asks of a running service."""
+
+from __future__ import annotations
+
+import json
+import threading
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Annotated, Any
+
+import duckdb
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+
+from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
+from service.web import readings
+from service.web.models import (
+    DeadLetters,
+    Health,
+    PartitionAnswer,
+    Problem,
+    Sessions,
+    SessionWithEvents,
+    SqlQuestion,
+    State,
+    Totals,
+)
+from service.web.rows import query_rows
+from service.web.statement import deadline, read_rows
+from service.web.view import ServiceView
+
+FUNNEL_PATH = "/api/funnel"
+
+_AT_ONCE = 4
+"""Questions that may run at the same time; the others wait, so that the flow keeps its share of the cores."""
+
+_QUEUE_PATIENCE = timedelta(seconds=10)
+
+_SESSION = f"""
+select s.* exclude (person_id), coalesce(o.person_id, s.person_id) as person_id
+from found s
+{readings.AS_KNOWN_NOW}order by s.started_at desc, s.session_id
+"""
+
+_ONE_SESSION = "with found as (select * from stream.sessions where session_id = $session_id)" + _SESSION
+
+_NEWEST_SESSIONS = (
+    """with found as (
+    select * from stream.sessions
+    where ($device is null or anonymous_id = $device) and (not $open or is_open)
+    order by started_at desc, session_id
+    limit $limit
+)"""
+    + _SESSION
+)
+
+# Straight from the events of one device: the view session_events would join everything first.
+_EVENTS_OF_SESSION = """
+select message_id, type, name, user_id, event_at, received_at, path, properties, context, is_background, clock_skewed
+from stream.events
+where anonymous_id = $anonymous_id and event_at between $started_at::timestamptz and $ended_at::timestamptz
+  and (event_at, message_id) >= ($started_at::timestamptz, $first_message_id)
+  and (event_at, message_id) <= ($ended_at::timestamptz, $last_message_id)
+order by event_at, message_id
+limit $limit
+"""
+
+_SUPERSEDED_BY = """
+select superseded_by from stream.session_changes where session_id = $id order by changed_at desc limit 1
+"""
+
+_DEAD_LETTERS = """
+select topic, "partition", "offset", reason, detail, key, raw[1:4096] as head, octet_length(raw) as size,
+    case when $raw then raw end as raw, kafka_at, dead_at
+from stream.dead_letters
+where $reason is null or reason = $reason
+order by dead_at desc, topic, "partition", "offset" desc
+limit $limit
+"""
+
+_DEAD_BY_REASON = "select reason, count(*) as letters from stream.dead_letters group by reason order by letters desc"
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problem, "description": "The question is wrong."},
+    503: {"model": Problem, "description": "Too many questions at once."},
+    504: {"model": Problem, "description": "The answer took too long."},
+}
+
+
+def api_router(view: ServiceView, *, timeout: timedelta) -> APIRouter:
+    """The routes under /api and /health; one question may take `timeout`."""
+    router = APIRouter()
+    seats = threading.BoundedSemaphore(_AT_ONCE)
+
+    @contextmanager
+    def reading(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        if not seats.acquire(timeout=_QUEUE_PATIENCE.total_seconds()):
+            raise HTTPException(503, "too many questions at once: ask again in some seconds", {"Retry-After": "10"})
+        try:
+            con = view.reader()
+            try:
+                with deadline(con, timeout, what):
+                    yield con
+            finally:
+                con.close()
+        finally:
+            seats.release()
+
+    @router.post(FUNNEL_PATH, tags=["funnels"], responses=_REFUSALS)
+    def funnel(definition: FunnelDefinition, text: Annotated[str, Depends(body_text)]) -> FunnelResult:
+        """How many came how far through a funnel, with conversion, drop-out and times."""
+        # `definition` is for the OpenAPI document: the text is read again by the rules that files are read by.
+        with reading("the funnel") as con:
+            return run_funnel(con, load_definition(text))
+
+    @router.get("/api/funnels", tags=["funnels"])
+    def funnels() -> list[FunnelDefinition]:
+        """The named definitions that this service shows on its page."""
+        return list(view.funnels())
+
+    @router.post(
+        "/api/sql",
+        tags=["sql"],
+        responses=_REFUSALS | {200: {"model": list[dict[str, Any]], "description": "One object a row."}},
+    )
+    def sql(question: SqlQuestion) -> Response:
+        """Runs one statement that only reads the warehouse, and answers all its rows.
+
+        Times are ISO 8601 UTC, blobs base64. An answer of more than 100,000 rows is refused, never cut.
+        """
+        with reading("the statement") as con:
+            rows = read_rows(con, question.sql)
+        return Response(json.dumps(rows), media_type="application/json")
+
+    @router.get("/api/sessions", tags=["sessions"])
+    def sessions(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        device: Annotated[str | None, Query(description="Of this anonymous id only.")] = None,
+        only_open: Annotated[bool, Query(alias="open", description="Open ones only.")] = False,
+    ) -> Sessions:
+        """The sessions that began last, newest first, open ones included."""
+        with reading("the list of sessions") as con:
+            found = query_rows(con, _NEWEST_SESSIONS, {"limit": limit, "device": device, "open": only_open})
+        return Sessions.model_validate({"sessions": found})
+
+    @router.get("/api/sessions/{session_id}", tags=["sessions"], responses={404: {"model": Problem}})
+    def session(session_id: str, limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000) -> SessionWithEvents:
+        """One session and its events, in order."""
+        with reading("the session") as con:
+            found = query_rows(con, _ONE_SESSION, {"session_id": session_id})
+            if not found:
+                changes = query_rows(con, _SUPERSEDED_BY, {"id": session_id})
+                heir = f": late events made it part of {changes[0]['superseded_by']}" if changes else ""
+                raise HTTPException(404, f"there is no session {session_id[:100]}{heir}")
+            bounds = ("anonymous_id", "started_at", "ended_at", "first_message_id", "last_message_id")
+            span = {name: found[0][name] for name in bounds}
+            events = query_rows(con, _EVENTS_OF_SESSION, span | {"limit": limit + 1})
+        answer = {"session": found[0], "events": events[:limit], "more": len(events) > limit}
+        return SessionWithEvents.model_validate(answer)
+
+    @router.get("/api/dead-letters", tags=["flow"])
+    def dead_letters(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        reason: Annotated[str | None, Query(description="With this reason only.")] = None,
+        raw: Annotated[bool, Query(description="With the whole record, in base64.")] = False,
+    ) -> DeadLetters:
+        """Records that are no acceptable events, with why and what they held."""
+        with reading("the list of dead letters") as con:
+            counts = {row["reason"]: row["letters"] for row in query_rows(con, _DEAD_BY_REASON)}
+            found = query_rows(con, _DEAD_LETTERS, {"limit": limit, "reason": reason, "raw": raw})
+        letters = [
+            row | {"key": _text(row["key"]), "text": _text(row["head"]), "raw_base64": row["raw"]} for row in found
+        ]
+        return DeadLetters.model_validate({"total": sum(counts.values()), "by_reason": counts, "dead_letters": letters})
+
+    @router.get("/api/state", tags=["flow"])
+    def state() -> State:
+        """What the flow is doing, how far behind it is, and all that it has counted."""
+        now = view.flow_state()
+        with reading("the totals") as con:
+            totals = Totals.model_validate(readings.totals(con))
+        return State(
+            status=now.status,
+            detail=now.detail,
+            events_per_second=now.events_per_second,
+            lag_records=now.lag_records,
+            lag_seconds=now.lag.total_seconds(),
+            partitions=[PartitionAnswer.model_validate(place, from_attributes=True) for place in now.partitions],
+            totals=totals,
+        )
+
+    @router.get("/health/live", tags=["health"])
+    async def live() -> Health:
+        """Whether the process answers; needs no token."""
+        return Health(status="alive")
+
+    return router
+
+
+async def body_text(request: Request) -> str:
+    """The request's body, as it was sent."""
+    return (await request.body()).decode(errors="replace")
+
+
+def _text(base64_blob: str | None) -> str | None:
+    """The bytes as text, for people."""
+    return None if base64_blob is None else b64decode(base64_blob).decode(errors="replace")

@@ -1,0 +1,111 @@
+"""Makes the web application: the page, its live stream, the JSON API, and who may see them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from funnels import load_definition
+from service.web.access import Access, AccessMiddleware
+from service.web.api import FUNNEL_PATH, api_router, body_text
+from service.web.live import LiveFeed
+from service.web.pages import Templates, page_router
+from service.web.statement import DeadlinePassed
+from service.web.view import ServiceView
+from stitchline import __version__
+from stitchline.errors import DefinitionError, StitchlineError, UsageError
+
+_STATIC = Path(__file__).parent / "static"
+
+_STATUS: tuple[tuple[type[StitchlineError], int], ...] = (
+    (DefinitionError, 422),
+    (UsageError, 422),
+    (DeadlinePassed, 504),
+    (StitchlineError, 503),
+)
+
+
+def create_app(
+    view: ServiceView,
+    *,
+    token: str | None = None,
+    host: str = "127.0.0.1",
+    tick: timedelta = timedelta(seconds=1),
+    question_timeout: timedelta = timedelta(seconds=30),
+) -> FastAPI:
+    """The web application over `view`.
+
+    `host` is the address that the server binds; anything but loopback demands a `token` (else SettingsError). The page
+    is refreshed every `tick`; one SQL statement or funnel may take `question_timeout`. `app.state.live.close()` ends
+    the open streams: call it before the server is asked to stop, because a server waits for them.
+    """
+    access = Access(token, host)
+    feed = LiveFeed(view, tick=tick)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await feed.start()
+        yield
+        feed.close()
+        await feed.closed()
+
+    # FastAPI's own documentation pages load scripts from elsewhere, which the page's policy forbids.
+    app = FastAPI(
+        title="Stitchline",
+        version=__version__,
+        summary="Stitched sessions and live funnels out of a stream of product events.",
+        description="Times are ISO 8601 in UTC. Every refusal says what was wrong and what to do, in `error`.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.live = feed
+    app.include_router(api_router(view, timeout=question_timeout))
+    app.include_router(page_router(view, feed, access))
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    app.add_middleware(AccessMiddleware, access=access)
+    _explain_errors(app)
+    return app
+
+
+def _explain_errors(app: FastAPI) -> None:
+    """Every refusal is `{"error": …}`, or a page where a browser asked for one."""
+    templates = Templates()
+
+    def refuse(request: Request, status: int, error: str, headers: dict[str, str] | None = None) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return templates("error.html", status_code=status, status=status, error=error)
+        return JSONResponse({"error": error}, status, headers)
+
+    @app.exception_handler(StitchlineError)
+    async def stitchline_error(request: Request, error: StitchlineError) -> Response:
+        status = next(status for kind, status in _STATUS if isinstance(error, kind))
+        return refuse(request, status, str(error))
+
+    @app.exception_handler(duckdb.Error)
+    async def warehouse_error(request: Request, error: duckdb.Error) -> Response:
+        return refuse(request, 503, f"the warehouse cannot answer: {error}")
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_request(request: Request, error: RequestValidationError) -> Response:
+        if request.url.path == FUNNEL_PATH:
+            try:
+                load_definition(await body_text(request))
+            except DefinitionError as refusal:
+                return refuse(request, 422, str(refusal))
+        found = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        return refuse(request, 422, "; ".join(found))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))

@@ -1,0 +1,149 @@
+"""What the API answers, as the OpenAPI document tells it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    error: str = Field(description="What was wrong, where, and what to do.")
+
+
+class SqlQuestion(BaseModel):
+    """One statement that reads."""
+
+    sql: str = Field(
+        description="One SELECT (also WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW TABLES, EXPLAIN) in DuckDB's SQL.",
+        max_length=1_000_000,
+        examples=["select name, count(*) as events from stream.events group by name order by events desc limit 10"],
+    )
+
+
+class Session(BaseModel):
+    """A stitched session; its person as known now."""
+
+    session_id: str = Field(examples=["9f86d081884c7d659a2feaa0c55ad015"])
+    anonymous_id: str = Field(description="The device.")
+    user_id: str | None = Field(description="The user that was known in the session.")
+    person_id: str = Field(description="The user, or `anon:` and the device.")
+    started_at: datetime
+    ended_at: datetime
+    event_count: int
+    page_count: int
+    entry_path: str | None
+    exit_path: str | None
+    referrer: str | None
+    utm_source: str | None
+    utm_medium: str | None
+    utm_campaign: str | None
+    device_type: str | None
+    browser: str | None
+    os: str | None
+    start_reason: str = Field(description="first, logout, user_switch, gap or cap.")
+    end_reason: str | None = Field(description="Why it ended; null while it is open.")
+    is_open: bool
+    is_bot: bool
+    revision: int = Field(description="Grows with each rewriting by late events.")
+    first_message_id: str
+    last_message_id: str
+
+
+class SessionEvent(BaseModel):
+    """An event of a session."""
+
+    message_id: str
+    type: str = Field(examples=["track"])
+    name: str = Field(examples=["Viewed Product"])
+    user_id: str | None
+    event_at: datetime
+    received_at: datetime
+    path: str | None
+    properties: Any = Field(description="As sent.")
+    context: Any = Field(description="As sent.")
+    is_background: bool = Field(description="In the session's span, but outside its counts.")
+    clock_skewed: bool
+
+
+class SessionWithEvents(BaseModel):
+    """A session and what happened in it, in order."""
+
+    session: Session
+    events: list[SessionEvent]
+    more: bool = Field(description="Whether there are events beyond `limit`.")
+
+
+class Sessions(BaseModel):
+    """Sessions, the ones that began last first."""
+
+    sessions: list[Session]
+
+
+class DeadLetter(BaseModel):
+    """A record that is no acceptable event."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str = Field(description="A word, to count by.", examples=["not_json"])
+    detail: str = Field(description="A sentence, to mend by.")
+    key: str | None = Field(description="The record's key as text; what is no UTF-8 shows as U+FFFD.")
+    text: str | None = Field(description="The first 4,096 bytes of the record as text; null for a null value.")
+    size: int | None = Field(description="Of the record, in bytes.")
+    raw_base64: str | None = Field(description="The whole record, when asked for with `raw=true`.")
+    kafka_at: datetime | None
+    dead_at: datetime
+
+
+class DeadLetters(BaseModel):
+    """What was not acceptable, the last ones first."""
+
+    total: int = Field(description="All dead letters, listed here or not.")
+    by_reason: dict[str, int]
+    dead_letters: list[DeadLetter]
+
+
+class PartitionAnswer(BaseModel):
+    """Where the flow stands in a partition."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    end_offset: int
+    watermark: datetime | None
+    lag_records: int
+
+
+class Totals(BaseModel):
+    """Since the warehouse began: stored + duplicates + dead = consumed."""
+
+    consumed: int
+    stored: int
+    duplicates: int
+    dead: int
+    late: int = Field(description="Of the stored ones: older than the watermark; their sessions were cut again.")
+    foreign_keys: int = Field(description="Records whose message key was not their anonymousId.")
+    closed_sessions: int
+    open_sessions: int
+
+
+class State(BaseModel):
+    """What the flow is doing now."""
+
+    status: str = Field(description="running, waiting, stopped or catching up.")
+    detail: str
+    events_per_second: float
+    lag_records: int
+    lag_seconds: float
+    partitions: list[PartitionAnswer]
+    totals: Totals
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str = Field(examples=["alive"])

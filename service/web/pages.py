@@ -1,0 +1,119 @@
+"""The pages and their live stream: the overview at /, the way in at /login."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import parse_qs
+
+import jinja2
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+
+from funnels import FunnelDefinition
+from service.web import readings, wording
+from service.web.access import COOKIE, Access
+from service.web.live import LiveFeed
+from service.web.view import ServiceView
+from stitchline import __version__
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_COOKIE_LIFE = timedelta(days=30)
+_LONGEST_FORM = 4096
+
+
+def page_router(view: ServiceView, feed: LiveFeed, access: Access) -> APIRouter:
+    """The routes that browsers open."""
+    router = APIRouter()
+    render = Templates()
+
+    def chosen(name: str | None) -> FunnelDefinition | None:
+        definitions = view.funnels()
+        if name is None:
+            return definitions[0] if definitions else None
+        for definition in definitions:
+            if definition.name == name:
+                return definition
+        raise HTTPException(404, f"this service has no funnel named {wording.clipped(name, 100)}")
+
+    @router.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def overview(funnel: str | None = None) -> HTMLResponse:
+        definition = chosen(funnel)
+        found = await feed.current(definition)
+        return render("overview.html", definition=definition, definitions=view.funnels(), parts=found)
+
+    @router.get(
+        "/api/live",
+        tags=["flow"],
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."}},
+    )
+    async def live(
+        funnel: Annotated[str | None, Query(description="Name of a funnel; else the first.")] = None,
+    ) -> Response:
+        """The numbers of the page as they change, once a second or so."""
+        stream = feed.stream(chosen(funnel))
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    @router.get("/login", response_class=HTMLResponse, include_in_schema=False)
+    async def login(request: Request, token: str | None = None) -> Response:
+        return _let_in(request, token)
+
+    @router.post("/login", response_class=HTMLResponse, include_in_schema=False)
+    async def login_by_form(request: Request) -> Response:
+        if int(request.headers.get("content-length") or 0) > _LONGEST_FORM:
+            raise HTTPException(413, "that is no token")
+        fields = parse_qs((await request.body()).decode(errors="replace"))
+        return _let_in(request, fields.get("token", [""])[0])
+
+    def _let_in(request: Request, token: str | None) -> Response:
+        if not access.demands_token:
+            return RedirectResponse("/", 303)
+        if token is None:
+            return render("login.html", wrong=False)
+        if not access.knows(token):
+            return render("login.html", status_code=401, wrong=True)
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(
+            COOKIE,
+            access.cookie_value(),
+            max_age=int(_COOKIE_LIFE.total_seconds()),
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    @router.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> RedirectResponse:
+        return RedirectResponse("/static/favicon.svg", 301)
+
+    return router
+
+
+class Templates:
+    """The Jinja2 environment: everything escaped, a name that is not given is an error."""
+
+    def __init__(self) -> None:
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.globals |= {
+            "version": __version__,
+            "describe": readings.describe,
+            "step_names": readings.step_names,
+            "sessions_shown": readings.SESSIONS_SHOWN,
+            "nothing": wording.NOTHING,
+            "clipped": wording.clipped,
+        }
+        self._environment.filters |= {"time": datetime.fromisoformat, "exact": wording.exact}
+
+    def __call__(self, name: str, *, status_code: int = 200, **context: object) -> HTMLResponse:
+        now = datetime.now(UTC)
+        self._environment.filters["ago"] = lambda at: wording.ago(at, now)
+        return HTMLResponse(self._environment.get_template(name).render(now=now, **context), status_code)

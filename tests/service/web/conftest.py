@@ -1,0 +1,60 @@
+"""A filled shop, its server, and a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from service.web import create_app
+from tests.service.web.shop import Server, Shop
+
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture
+def empty_shop(tmp_path: Path) -> Iterator[Shop]:
+    shop = Shop(tmp_path / "warehouse.duckdb")
+    yield shop
+    shop.database.close()
+
+
+@pytest.fixture
+def shop(empty_shop: Shop) -> Shop:
+    empty_shop.fill()
+    return empty_shop
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def api(shop: Shop, server: Server) -> Iterator[httpx.Client]:
+    """A client of the filled shop's service."""
+    server.start(create_app(shop, tick=timedelta(milliseconds=100), question_timeout=timedelta(seconds=2)))
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        executable = CHROMIUM if Path(CHROMIUM).exists() else None  # else the one that Playwright installed
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
