@@ -1,0 +1,163 @@
+"""The flow as a separate process, watched from outside: what it did, its CPU and its memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+import duckdb
+import numpy as np
+import psutil
+
+SAMPLE_EVERY = timedelta(milliseconds=50)
+START_LIMIT = timedelta(seconds=60)
+STOP_LIMIT = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """One run over a topic, from the first record to the last commit. CPU is that of the flow's process alone."""
+
+    events: int
+    sessions: int
+    links: int
+    dead: int
+    seconds: float
+    cpu_seconds: float
+    process_cpu_seconds: float
+    """From the process's start to its end: Python's imports and the closing of the warehouse are in it too."""
+    peak_rss: int
+    warehouse_bytes: int
+
+    @property
+    def events_per_second(self) -> float:
+        return self.events / self.seconds
+
+    @property
+    def cpu_per_million(self) -> float:
+        return self.cpu_seconds / self.events * 1e6
+
+
+class Watch(threading.Thread):
+    """Samples a process's CPU and memory until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._process = psutil.Process(pid)
+        self._cpu: list[tuple[float, float]] = []  # wall clock, CPU-seconds so far
+        self.peak_rss = 0
+
+    def run(self) -> None:
+        try:
+            while True:
+                with self._process.oneshot():
+                    times, memory = self._process.cpu_times(), self._process.memory_info()
+                self._cpu.append((time.time(), times.user + times.system))
+                self.peak_rss = max(self.peak_rss, memory.rss)
+                time.sleep(SAMPLE_EVERY.total_seconds())
+        except psutil.NoSuchProcess:
+            pass
+
+    def cpu_at(self, at: datetime) -> float:
+        """CPU-seconds used up to `at`, interpolated."""
+        moments, spent = zip(*self._cpu, strict=True)
+        return float(np.interp(at.timestamp(), moments, spent))
+
+
+def environment(bootstrap: str, redis_url: str) -> dict[str, str]:
+    """That of the flow's process: ours without any other setting of Stitchline."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("STITCHLINE_")}
+    return ours | {
+        "STITCHLINE_KAFKA__BOOTSTRAP": bootstrap,
+        "STITCHLINE_REDIS__URL": redis_url,
+    }
+
+
+def run_flow(bootstrap: str, topic: str, redis_url: str, warehouse: Path) -> FlowRun:
+    """Runs the flow over `topic` up to its end. Raises RuntimeError if it fails."""
+    log = warehouse.with_suffix(".log")
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*_stitchline(), "replay", "--topic", topic, "--warehouse", str(warehouse), "--json"],
+            env=environment(bootstrap, redis_url),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        watch = Watch(process.pid)
+        watch.start()
+        assert process.stdout is not None
+        answer, usage = _reap(process, process.stdout)
+        watch.join()
+    if process.returncode != 0:
+        raise RuntimeError(f"the flow ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+    told = json.loads(answer)
+    began, ended = (datetime.fromisoformat(told[name]) for name in ("first_read_at", "last_commit_at"))
+    with duckdb.connect(str(warehouse), read_only=True) as con:
+        counted = con.execute(
+            "select (select count(*) from stream.events), (select count(*) from stream.sessions), "
+            "(select count(distinct anonymous_id) from stream.identity_facts where user_id is not null), "
+            "(select count(*) from stream.dead_letters)"
+        ).fetchone()
+    assert counted is not None
+    events, sessions, links, dead = counted
+    return FlowRun(
+        events=events,
+        sessions=sessions,
+        links=links,
+        dead=dead,
+        seconds=(ended - began).total_seconds(),
+        cpu_seconds=watch.cpu_at(ended) - watch.cpu_at(began),
+        process_cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_rss=watch.peak_rss,
+        warehouse_bytes=warehouse.stat().st_size,
+    )
+
+
+@contextmanager
+def running_service(bootstrap: str, topic: str, redis_url: str, warehouse: Path, port: int) -> Iterator[str]:
+    """`stitchline up` over `topic`, yields the address of its page; ended by SIGTERM, which has to work."""
+    log = warehouse.with_suffix(".service.log")
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*_stitchline(), "up", "--warehouse", str(warehouse), "--port", str(port)],
+            env=environment(bootstrap, redis_url) | {"STITCHLINE_KAFKA__TOPIC": topic},
+            stdout=errors,
+            stderr=errors,
+        )
+        try:
+            yield f"http://127.0.0.1:{port}"
+            if process.poll() is not None:
+                raise RuntimeError(f"the service ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_LIMIT.total_seconds())
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+def _stitchline() -> list[str]:
+    """What the command `stitchline` runs, in this interpreter's environment."""
+    return [sys.executable, "-c", "from service.cli import app; app()"]
+
+
+def _reap(process: subprocess.Popen[str], output: IO[str]) -> tuple[str, Any]:
+    """The process's output and its resource usage, which only whoever waits for it is told."""
+    answer = output.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return answer, usage

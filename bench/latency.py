@@ -1,0 +1,150 @@
+"""How long an event takes from being produced to being counted in a funnel, while 5,000 others arrive every second.
+
+Among the load, devices of their own send "Probe N Sent" and "Probe N Seen", N being the partition that both are
+produced to. A funnel of these two steps is asked for over and over, one partition after the other: within a partition
+the order is kept, so the k-th device in the funnel is the k-th that was produced, and the time between is its latency,
+the interval between two questions included.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import numpy as np
+
+from bench.load import Loader
+from bench.workload import render
+
+TICK = timedelta(milliseconds=20)
+PROBE_EVERY = timedelta(milliseconds=100)
+PATIENCE = timedelta(seconds=60)
+FUNNEL_PATH = "/api/funnel"
+_FIRST_MESSAGE = 500_000_000_000  # apart from those of the standard load
+_DEVICES = 100_000
+
+
+@dataclass
+class Latency:
+    """Of every probe, seconds from produce to visible; how long a question took; what was produced a second."""
+
+    seconds: list[float]
+    questions: list[float]
+    events_per_second: float
+
+    def percentile(self, share: float) -> float:
+        return float(np.percentile(self.seconds, share))
+
+
+@dataclass
+class _Probes:
+    """When each probe of one partition was produced, and how many have been seen."""
+
+    partition: int
+    produced: list[float] = field(default_factory=list)
+    seen: int = 0
+
+    def definition(self) -> dict[str, object]:
+        return {
+            "name": f"probe {self.partition}",
+            "steps": [{"event": f"Probe {self.partition} Sent"}, {"event": f"Probe {self.partition} Seen"}],
+            "order": "ordered",
+            "window": "1 hour",
+            "by": "device",
+        }
+
+
+def measure(bootstrap: str, topic: str, partitions: int, address: str, rate: int, duration: timedelta) -> Latency:
+    """Produces for `duration` and watches the service at `address`. Raises RuntimeError if a probe never shows."""
+    probes = [_Probes(partition) for partition in range(partitions)]
+    with httpx.Client(base_url=address, timeout=30) as client, ThreadPoolExecutor(1) as pool:
+        _await_service(client, probes[0])
+        producing = pool.submit(_produce, bootstrap, topic, probes, rate, duration)
+        latencies, questions = _watch(client, probes, producing)
+    return Latency(latencies, questions, producing.result())
+
+
+def _await_service(client: httpx.Client, probes: _Probes) -> None:
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    while True:
+        try:
+            client.post(FUNNEL_PATH, json=probes.definition()).raise_for_status()
+            return
+        except httpx.HTTPError as error:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the service at {client.base_url} does not answer: {error}") from error
+            time.sleep(0.2)
+
+
+def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, duration: timedelta) -> float:
+    """Sends events of now in small steps, and a probe now and then; the events a second that came of it."""
+    loader = Loader(bootstrap, topic, **{"linger.ms": 5})
+    rng = np.random.default_rng(5)
+    run = f"{time.time_ns():x}"
+    began = time.perf_counter()
+    events = steps = number = 0
+    while (elapsed := time.perf_counter() - began) < duration.total_seconds():
+        due = int(elapsed * rate) - events
+        if due > 0:
+            at = np.full(due, time.time_ns() // 1_000_000)
+            device = rng.integers(0, _DEVICES, due)
+            loader.send(render(rng, _FIRST_MESSAGE + events, at, device, rng.random(due) < 0.05))
+            events += due
+        if elapsed >= number * PROBE_EVERY.total_seconds():
+            probe = probes[number % len(probes)]
+            probe.produced.append(time.perf_counter())
+            loader.send_records(_probe(run, number, probe.partition))
+            number += 1
+        steps += 1
+        time.sleep(max(0.0, began + steps * TICK.total_seconds() - time.perf_counter()))
+    loader.flush()
+    return events / (time.perf_counter() - began)
+
+
+def _probe(run: str, number: int, partition: int) -> list[dict[str, object]]:
+    device = f"probe-{run}-{number}"
+    at = datetime.now(UTC)
+    return [
+        {
+            "key": device.encode(),
+            "partition": partition,
+            "value": json.dumps(
+                {
+                    "messageId": f"{device}-{step}",
+                    "type": "track",
+                    "event": f"Probe {partition} {step}",
+                    "anonymousId": device,
+                    "timestamp": at.isoformat(timespec="milliseconds"),
+                }
+            ).encode(),
+        }
+        for step in ("Sent", "Seen")
+    ]
+
+
+def _watch(client: httpx.Client, probes: list[_Probes], producing: Future[float]) -> tuple[list[float], list[float]]:
+    latencies: list[float] = []
+    questions: list[float] = []
+    deadline: float | None = None
+    while not producing.done() or any(probe.seen < len(probe.produced) for probe in probes):
+        if producing.done():
+            deadline = deadline or time.monotonic() + PATIENCE.total_seconds()
+            if time.monotonic() > deadline:
+                missing = sum(len(probe.produced) - probe.seen for probe in probes)
+                raise RuntimeError(f"{missing} probes were not in the funnel {PATIENCE} after the last was produced")
+        for probe in probes:
+            if probe.seen == len(probe.produced):
+                continue
+            asked = time.perf_counter()
+            answer = client.post(FUNNEL_PATH, json=probe.definition()).raise_for_status().json()
+            now = time.perf_counter()
+            questions.append(now - asked)
+            count = answer["steps"][-1]["count"]
+            latencies += [now - produced for produced in probe.produced[probe.seen : count]]
+            probe.seen = count
+        time.sleep(0.005)
+    return latencies, questions

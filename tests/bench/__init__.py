@@ -1,0 +1,1 @@
+"""The bench's own parts: a figure is worth what its load is."""
