@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.contract import MAX_RECORD_BYTES, Event, Rejected, may_be_too_deep, parse
+from flows.contract import MAX_DEPTH, MAX_RECORD_BYTES, Event, Rejected, may_be_too_deep, parse
 from flows.records import RawBatch
 
 _TEXT = pa.string()
@@ -92,9 +93,10 @@ class DecodedBatch:
         return self.events.num_rows + self.dead.num_rows
 
 
-_ENVELOPE = json.dumps(
-    dict.fromkeys("type event name timestamp originalTimestamp sentAt receivedAt".split(), "VARCHAR")
-    | dict.fromkeys("messageId anonymousId userId previousId context properties traits".split(), "JSON")
+_IDS = ("messageId", "anonymousId", "userId", "previousId")
+_TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+_ENVELOPE = dict.fromkeys((*_TIMES, "type", "event", "name"), "VARCHAR") | dict.fromkeys(
+    (*_IDS, "context", "properties", "traits"), "JSON"
 )
 _CONTEXT = json.dumps(
     {
@@ -121,40 +123,42 @@ def _plain_id(field: str) -> str:
         else regexp_full_match(e."{field}"::varchar, '0|-?[1-9][0-9]{{0,17}}') end)"""
 
 
+def _time(field: str) -> str:
+    """The time that the text says, if DuckDB knows it for one and it lies in the years 1 to 9999."""
+    at = f'try_cast(e."{field}" as timestamptz)'
+    return f"""case when {at} >= timestamptz '0001-01-01 00:00:00+00' and {at} < timestamptz '10000-01-01 00:00:00+00'
+        then {at} end"""
+
+
 def _plain_time(field: str) -> str:
-    return f"""(e."{field}" is null or (
-        try_cast(e."{field}" as timestamptz) is not null and regexp_full_match(e."{field}",
-            '[12]\\d\\d\\d-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{{1,6}})?(Z|[+-]0\\d:[0-5]\\d)')))"""
-
-
-def _plain_object(field: str) -> str:
-    """True where the text of `field` means the same to every reader of JSON."""
-    return f"""coalesce(not contains(e."{field}", 'NaN') and not contains(e."{field}", 'Infinity'), true)"""
+    """True where the text is a time, with a zone, in the one form that every reader takes for the same."""
+    return f"""(e."{field}" is null or (t."{field}" is not null and regexp_full_match(e."{field}",
+        '[12]\\d\\d\\d-\\d\\d-\\d\\dT([01]\\d|2[0-3]):\\d\\d:\\d\\d(\\.\\d{{1,6}})?(Z|[+-]0\\d:[0-5]\\d)')))"""
 
 
 def _object(expression: str) -> str:
     return f"case when left({expression}, 1) = '{{' then {expression} end"
 
 
-_IDS = ("messageId", "anonymousId", "userId", "previousId")
-_TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
-
-_DECODE: Final = f"""
+def _decode(envelope: dict[str, str], id_of: Callable[[str], str], plain: str) -> str:
+    return f"""
 with parsed as (
-    select row, json, key, kafka_at, from_json(json, '{_ENVELOPE}') as e from block
+    select row, json, key, kafka_at, from_json(json, '{json.dumps(envelope)}') as e from block
+),
+read as (
+    select *, {{{", ".join(f"{field}: {_time(field)}" for field in _TIMES)}}} as t from parsed
 ),
 timed as (
     select *,
-        {_id("messageId")} as message_id,
-        {_id("anonymousId")} as anonymous_id,
-        {_id("userId")} as user_id,
-        coalesce(try_cast(e.timestamp as timestamptz), try_cast(e.originalTimestamp as timestamptz)) as said_at,
-        coalesce(try_cast(e.originalTimestamp as timestamptz), try_cast(e.timestamp as timestamptz)) as device_at,
-        try_cast(e.sentAt as timestamptz) as sent_at,
-        case when try_cast(e.receivedAt as timestamptz) > kafka_at + $skew then null
-             else try_cast(e.receivedAt as timestamptz) end as collected_at,
+        {id_of("messageId")} as message_id,
+        {id_of("anonymousId")} as anonymous_id,
+        {id_of("userId")} as user_id,
+        coalesce(t.timestamp, t.originalTimestamp) as said_at,
+        coalesce(t.originalTimestamp, t.timestamp) as device_at,
+        t.sentAt as sent_at,
+        case when t.receivedAt > kafka_at + $skew then null else t.receivedAt end as collected_at,
         from_json(e.context, '{_CONTEXT}') as c
-    from parsed
+    from read
 ),
 corrected as (
     select *,
@@ -168,13 +172,13 @@ placed as (
 select
     row,
     message_id,
-    coalesce(e.type, 'track') as type,
+    coalesce(nullif(e.type, ''), 'track') as type,
     case e.type when 'page' then 'Page Viewed' when 'screen' then 'Screen Viewed'
         when 'identify' then e.type when 'alias' then e.type when 'group' then e.type
-        else coalesce(nullif(e.event, ''), nullif(e.name, ''), e.type, 'track') end as name,
+        else coalesce(nullif(e.event, ''), nullif(e.name, ''), nullif(e.type, ''), 'track') end as name,
     anonymous_id,
     user_id,
-    case when e.type = 'alias' then {_id("previousId")} end as previous_id,
+    case when e.type = 'alias' then {id_of("previousId")} end as previous_id,
     case when happened_at > received_at + $skew then received_at else happened_at end as event_at,
     received_at,
     coalesce(happened_at > received_at + $skew, false) as clock_skewed,
@@ -196,14 +200,28 @@ select
     hash(anonymous_id, message_id) as hash_1,
     hash(message_id, anonymous_id, 1) as hash_2,
     hash(anonymous_id) as device_hash,
-    coalesce(e.messageId is not null and (e.anonymousId is not null or e.userId is not null) and said_at is not null
-        and {" and ".join(_plain_id(field) for field in _IDS)}
-        and {" and ".join(_plain_time(field) for field in _TIMES)}
-        and {" and ".join(_plain_object(field) for field in ("context", "properties", "traits"))}, false) as plain
+    coalesce(said_at is not null and {plain}, false) as plain
 from placed
 """
-# yyjson inside DuckDB lets a comma stand before a closing bracket; the contract does not.
-_TRAILING_COMMA: Final = r",[ \t\r\n]*[}\]]"
+
+
+_DECODE: Final = _decode(
+    _ENVELOPE,
+    _id,
+    f"""e.messageId is not null and (e.anonymousId is not null or e.userId is not null)
+        and {" and ".join([*map(_plain_id, _IDS), *map(_plain_time, _TIMES)])}""",
+)
+_DECODE_REWRITTEN: Final = _decode(_ENVELOPE | dict.fromkeys(_IDS, "VARCHAR"), '"e"."{}"'.format, "true")
+"""The same for records that `_plain_form` wrote: their ids are text, with whatever escapes that takes."""
+
+_LENIENT: Final = (
+    r",[ \t\r\n]*([}\]]|-?(?i:nan|inf))",
+    r":[ \t\r\n]*-?(?i:nan|inf)",
+    r"\[[ \t\r\n]*-?(?i:nan|inf)",
+)
+"""Where DuckDB's reader of JSON is more lenient than the contract: a comma before a closing bracket, and NaN and
+infinity in any spelling. One pattern for each first character: a fixed one is searched for several times faster.
+"""
 
 
 class Decoder:
@@ -232,7 +250,7 @@ class Decoder:
             {
                 "row": pa.array(np.arange(len(batch), dtype=np.int64)),
                 "json": text,
-                "key": pa.array(batch.keys, pa.binary()) if batch.keys is not None else pa.nulls(len(batch), pa.binary()),
+                "key": pa.nulls(len(batch), pa.binary()) if batch.keys is None else pa.array(batch.keys, pa.binary()),
                 "kafka_at": kafka_at,
             }
         )
@@ -258,18 +276,20 @@ class Decoder:
     ) -> pa.Array:
         """`raw` as text, with nulls where a record can be judged without parsing it in bulk."""
         length = pc.binary_length(raw).fill_null(MAX_RECORD_BYTES + 1)
-        doubtful = np.flatnonzero(pc.greater(length, 400).to_numpy(zero_copy_only=False))
-        doubtful = [i for i in doubtful if (v := values[i]) is None or len(v) > MAX_RECORD_BYTES or may_be_too_deep(v)]
+        doubtful = {
+            i
+            for i in _where(pc.greater(length, 2 * MAX_DEPTH))
+            if (value := values[i]) is None or len(value) > MAX_RECORD_BYTES or may_be_too_deep(value)
+        }
         try:
             text = raw.cast(_TEXT)
         except pa.ArrowInvalid:
-            doubtful = sorted({*doubtful, *(i for i, v in enumerate(values) if v is not None and not _is_utf8(v))})
-            raw = _without(raw, doubtful)
-            text = raw.cast(_TEXT)
-        commas = pc.match_substring_regex(text, _TRAILING_COMMA).fill_null(False)
-        doubtful = sorted({*doubtful, *np.flatnonzero(commas.to_numpy(zero_copy_only=False)).tolist()})
+            doubtful |= {i for i, value in enumerate(values) if value is not None and not _is_utf8(value)}
+            text = _without(raw, doubtful).cast(_TEXT)
+        for pattern in _LENIENT:
+            doubtful |= _where(pc.match_substring_regex(text, pattern))
         if doubtful:
-            for i in doubtful:
+            for i in sorted(doubtful):
                 _judge(i, values[i], bad, good)
             text = _without(text, doubtful)
         return text
@@ -287,8 +307,10 @@ class Decoder:
         pending = block.filter(pc.is_valid(block["json"])) if bad or good else block
         try:
             events = self._run(pending)
-        except duckdb.Error:  # some row is no JSON at all: find which, and keep the others on the fast road
-            valid = self._connection().execute("select json_valid(json) as valid from pending").to_arrow_table()["valid"]
+        except (duckdb.Error, UnicodeDecodeError):
+            # Some row is no JSON at all: find which, and keep the others on the fast road. DuckDB quotes it in its
+            # message, cut off at a byte, which need not be the end of a character.
+            valid = self._connection().execute("select json_valid(json) from pending").to_arrow_table().column(0)
             for i in pending.filter(pc.invert(valid))["row"].to_pylist():
                 _judge(i, values[i], bad, good)
             events = self._run(pending.filter(valid))
@@ -300,14 +322,14 @@ class Decoder:
         if good:
             rows = sorted(good)
             again = block.take(pa.array(rows)).set_column(1, "json", pa.array([good[i].decode() for i in rows], _TEXT))
-            events = pa.concat_tables([events, self._run(again)]).sort_by("row")
+            events = pa.concat_tables([events, self._run(again, _DECODE_REWRITTEN)]).sort_by("row")
         if not keyed:
             position = events.schema.get_field_index("foreign_key")
             events = events.set_column(position, "foreign_key", pa.array(np.zeros(events.num_rows, np.bool_)))
         return events.drop_columns(["plain"])
 
-    def _run(self, block: pa.Table) -> pa.Table:
-        return self._connection().execute(_DECODE, {"skew": self._future_skew}).to_arrow_table()
+    def _run(self, block: pa.Table, statement: str = _DECODE) -> pa.Table:
+        return self._connection().execute(statement, {"skew": self._future_skew}).to_arrow_table()
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if not hasattr(self._mine, "connection"):
@@ -325,9 +347,7 @@ def _judge(row: int, raw: bytes | None, bad: dict[int, Rejected], good: dict[int
 
 def _plain_form(event: Event) -> bytes:
     fields = {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in event
-        if value is not None
+        name: value.isoformat() if isinstance(value, datetime) else value for name, value in event if value is not None
     }
     return json.dumps(fields, ensure_ascii=False).encode()
 
@@ -340,10 +360,15 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _without(column: pa.Array, rows: list[int]) -> pa.Array:
+def _where(column: pa.Array) -> set[int]:
+    """The rows in which `column` is true."""
+    return set(np.flatnonzero(column.fill_null(False).to_numpy(zero_copy_only=False)).tolist())
+
+
+def _without(column: pa.Array, rows: set[int]) -> pa.Array:
     """`column` with nulls at `rows`."""
     keep = np.ones(len(column), np.bool_)
-    keep[rows] = False
+    keep[list(rows)] = False
     return pc.if_else(pa.array(keep), column, pa.scalar(None, column.type))
 
 
