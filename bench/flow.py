@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 
 SAMPLE_EVERY = timedelta(milliseconds=50)
-START_LIMIT = timedelta(seconds=60)
 STOP_LIMIT = timedelta(seconds=60)
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,18 @@ class FlowRun:
 
 
 class Watch(threading.Thread):
-    """Samples a process's CPU and memory until it ends."""
+    """Samples a process's CPU until it ends."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._process = psutil.Process(pid)
         self._cpu: list[tuple[float, float]] = []  # wall clock, CPU-seconds so far
-        self.peak_rss = 0
 
     def run(self) -> None:
         try:
             while True:
-                with self._process.oneshot():
-                    times, memory = self._process.cpu_times(), self._process.memory_info()
+                times = self._process.cpu_times()
                 self._cpu.append((time.time(), times.user + times.system))
-                self.peak_rss = max(self.peak_rss, memory.rss)
                 time.sleep(SAMPLE_EVERY.total_seconds())
         except psutil.NoSuchProcess:
             pass
@@ -120,7 +117,7 @@ def run_flow(bootstrap: str, topic: str, redis_url: str, warehouse: Path) -> Flo
         seconds=(ended - began).total_seconds(),
         cpu_seconds=watch.cpu_at(ended) - watch.cpu_at(began),
         process_cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak_rss=watch.peak_rss,
+        peak_rss=usage.ru_maxrss * _MAXRSS_UNIT,
         warehouse_bytes=warehouse.stat().st_size,
     )
 
@@ -138,8 +135,6 @@ def running_service(bootstrap: str, topic: str, redis_url: str, warehouse: Path,
         )
         try:
             yield f"http://127.0.0.1:{port}"
-            if process.poll() is not None:
-                raise RuntimeError(f"the service ended with {process.returncode}:\n{log.read_text()[-4000:]}")
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -148,6 +143,8 @@ def running_service(bootstrap: str, topic: str, redis_url: str, warehouse: Path,
                 process.kill()
                 process.wait()
                 raise
+    if process.returncode != 0:
+        raise RuntimeError(f"the service ended with {process.returncode}:\n{log.read_text()[-4000:]}")
 
 
 def _stitchline() -> list[str]:

@@ -23,6 +23,7 @@ from bench.workload import render
 TICK = timedelta(milliseconds=20)
 PROBE_EVERY = timedelta(milliseconds=100)
 PATIENCE = timedelta(seconds=60)
+WARM_UP = timedelta(seconds=5)  # the service has only just started: what is produced then does not count
 FUNNEL_PATH = "/api/funnel"
 _FIRST_MESSAGE = 500_000_000_000  # apart from those of the standard load
 _DEVICES = 100_000
@@ -59,12 +60,16 @@ class _Probes:
 
 
 def measure(bootstrap: str, topic: str, partitions: int, address: str, rate: int, duration: timedelta) -> Latency:
-    """Produces for `duration` and watches the service at `address`. Raises RuntimeError if a probe never shows."""
+    """Produces for WARM_UP and then `duration`, and watches the service at `address`.
+
+    Raises RuntimeError if a probe never shows.
+    """
     probes = [_Probes(partition) for partition in range(partitions)]
     with httpx.Client(base_url=address, timeout=30) as client, ThreadPoolExecutor(1) as pool:
         _await_service(client, probes[0])
-        producing = pool.submit(_produce, bootstrap, topic, probes, rate, duration)
-        latencies, questions = _watch(client, probes, producing)
+        counted_from = time.perf_counter() + WARM_UP.total_seconds()
+        producing = pool.submit(_produce, bootstrap, topic, probes, rate, WARM_UP + duration)
+        latencies, questions = _watch(client, probes, producing, counted_from)
     return Latency(latencies, questions, producing.result())
 
 
@@ -126,7 +131,9 @@ def _probe(run: str, number: int, partition: int) -> list[dict[str, object]]:
     ]
 
 
-def _watch(client: httpx.Client, probes: list[_Probes], producing: Future[float]) -> tuple[list[float], list[float]]:
+def _watch(
+    client: httpx.Client, probes: list[_Probes], producing: Future[float], counted_from: float
+) -> tuple[list[float], list[float]]:
     latencies: list[float] = []
     questions: list[float] = []
     deadline: float | None = None
@@ -144,7 +151,7 @@ def _watch(client: httpx.Client, probes: list[_Probes], producing: Future[float]
             now = time.perf_counter()
             questions.append(now - asked)
             count = answer["steps"][-1]["count"]
-            latencies += [now - produced for produced in probe.produced[probe.seen : count]]
+            latencies += [now - produced for produced in probe.produced[probe.seen : count] if produced >= counted_from]
             probe.seen = count
         time.sleep(0.005)
     return latencies, questions
