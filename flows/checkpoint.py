@@ -171,7 +171,7 @@ class Checkpointer:
             stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
             owners = stitching.owners(events)
             tables.append_events(con, _with_persons(events, owners))
-            recuts = self._sessionize(con, events, stitching)
+            recuts = self._sessionize(con, events, stitching, progress)
             tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
             tables.append_dead_letters(con, [b.dead for b in batches if b.dead.num_rows])
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
@@ -236,7 +236,7 @@ class Checkpointer:
     def _remember(self, events: pl.DataFrame) -> None:
         messages = _messages(events)
         self._seen.add(messages)
-        self._devices.add(np.unique(messages.device))
+        self._devices.add(np.unique(messages.device[~self._devices.may_contain(messages.device)]))
         self._since_sweep += len(messages)
         if self._since_sweep >= FORGET_EVERY:
             self._since_sweep = 0
@@ -321,7 +321,13 @@ class Checkpointer:
 
     # Sessionize
 
-    def _sessionize(self, con: duckdb.DuckDBPyConnection, events: pl.DataFrame, stitching: Stitching) -> int:
+    def _sessionize(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        events: pl.DataFrame,
+        stitching: Stitching,
+        progress: dict[tuple[str, int], Progress],
+    ) -> int:
         """Cuts the sessions of the devices in `events` and writes them. Returns how many devices were cut again."""
         active = events.filter(~pl.col("is_background"))
         if active.is_empty():
@@ -343,7 +349,7 @@ class Checkpointer:
             pl.col("end_reason").eq_missing(pl.col("old_reason"))
         )
         sessions = sessions.filter(~untouched.fill_null(value=False)).drop("old_count", "old_reason")
-        replaced = previous.select("session_id", "anonymous_id").join(
+        replaced = previous.select("session_id", "is_stored_closed").join(
             sessions.select("session_id"), on="session_id", how="semi"
         )
         if not made.unsettled.is_empty():
@@ -353,7 +359,7 @@ class Checkpointer:
             sessions = pl.concat(
                 [sessions, again.sessions.join(known, on="session_id", how="left", maintain_order="left")]
             )
-            replaced = pl.concat([replaced, again.replaced.select("session_id", "anonymous_id")])
+            replaced = pl.concat([replaced, again.replaced.select("session_id", "is_stored_closed")])
         # A closed session that changes is a rewrite; an open one just goes on.
         sessions = sessions.with_columns(
             revision=pl.col("revision").fill_null(1) + pl.col("is_stored_closed").fill_null(value=False).cast(pl.Int32)
@@ -364,12 +370,15 @@ class Checkpointer:
         sessions = sessions.with_columns(
             person_id=pl.coalesce("user_id", owners, PERSON_PREFIX + pl.col("anonymous_id"))
         ).join(partitions.select("anonymous_id", "source"), on="anonymous_id", how="left", maintain_order="left")
-        sources = self._sources.frame()
-        is_last = pl.col("anonymous_id") != pl.col("anonymous_id").shift(-1)
+        is_last = (pl.col("anonymous_id") != pl.col("anonymous_id").shift(-1)).fill_null(value=True)
+        passed = pl.col("ended_at") + self._rules.sessions.longest_gap < pl.col("watermark")
         sessions = (
             sessions.sort("anonymous_id", "started_at", "first_message_id")
-            .with_columns(is_last=is_last.fill_null(value=True))
-            .join(sources, on="source", how="left", maintain_order="left")
+            .join(self._sources.frame(progress), on="source", how="left", maintain_order="left")
+            .with_columns(stays_open=is_last & ~passed.fill_null(value=False))
+            .with_columns(
+                end_reason=pl.when("stays_open").then("end_reason").otherwise(pl.col("end_reason").fill_null("gap"))
+            )
         )
         tables.replace_sessions(con, replaced, sessions)
         return len(made.unsettled)
@@ -390,10 +399,16 @@ class _Sources:
     def index(self, batch: DecodedBatch) -> int:
         return self.of((batch.topic, batch.partition))
 
-    def frame(self) -> pl.DataFrame:
+    def frame(self, progress: dict[tuple[str, int], Progress]) -> pl.DataFrame:
+        """source, topic, partition and watermark of the partitions in `progress`."""
         return pl.DataFrame(
-            [(i, topic, partition) for (topic, partition), i in self._index.items()],
-            schema={"source": pl.Int64, "topic": pl.String, "partition": pl.Int32},
+            [(self.of(key), *key, p.watermark) for key, p in progress.items()],
+            schema={
+                "source": pl.Int64,
+                "topic": pl.String,
+                "partition": pl.Int32,
+                "watermark": pl.Datetime("us", "UTC"),
+            },
             orient="row",
         )
 

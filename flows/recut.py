@@ -32,7 +32,12 @@ where f.start is not null and (s.started_at, s.first_message_id) < (f.start.at, 
 qualify row_number() over (partition by s.anonymous_id order by s.started_at desc, s.first_message_id desc) = 1
 """
 _AFFECTED: Final = f"""
-select {_COLUMNS}, s.revision from stream.sessions s join late_from f using (anonymous_id)
+with all_sessions as (
+    select *, true as is_stored_closed from stream.closed_sessions
+    union all by name
+    select *, false as is_stored_closed from stream.open_sessions
+)
+select {_COLUMNS}, s.revision, s.is_stored_closed from all_sessions s join late_from f using (anonymous_id)
 where f.start is null or (s.started_at, s.first_message_id) >= (f.start.at, f.start.message_id)
 """
 _STORED: Final = """
@@ -54,7 +59,7 @@ where not e.is_background
 
 @dataclass(frozen=True, slots=True)
 class Recut:
-    """`sessions` (by SESSIONS) take the place of `replaced` (SESSIONS and revision), all of the same devices."""
+    """`sessions` (by SESSIONS) take the place of `replaced` (SESSIONS, revision, is_stored_closed), all of the same devices."""
 
     sessions: pl.DataFrame
     replaced: pl.DataFrame

@@ -83,34 +83,31 @@ def last_sessions(con: duckdb.DuckDBPyConnection, devices: pl.Series) -> pl.Data
 
 
 def replace_sessions(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, sessions: pl.DataFrame) -> None:
-    """Puts `sessions` (SESSION_COLUMNS, is_last, topic, partition) in the place of `replaced` (session_id,
-    anonymous_id): the last one of each device becomes its open session, the others are closed."""
-    with _registered(con, "replaced", replaced.to_arrow()):
-        con.execute("delete from stream.open_sessions where session_id in (select session_id from replaced)")
-        con.execute("delete from stream.closed_sessions where session_id in (select session_id from replaced)")
+    """Puts `sessions` (SESSION_COLUMNS, stays_open, topic, partition) in the place of `replaced` (session_id,
+    is_stored_closed)."""
+    for table, rows in (
+        ("open_sessions", replaced.filter(~pl.col("is_stored_closed"))),
+        ("closed_sessions", replaced.filter("is_stored_closed")),
+    ):
+        if not rows.is_empty():
+            with _registered(con, "replaced", rows.select("session_id").to_arrow()):
+                con.execute(f"delete from stream.{table} where session_id in (select session_id from replaced)")
     columns = SESSION_COLUMNS.split(", ")
-    with _registered(con, "closed", sessions.filter(~pl.col("is_last")).select(columns).to_arrow()):
+    with _registered(con, "closed", sessions.filter(~pl.col("stays_open")).select(columns).to_arrow()):
         con.execute(f"insert into stream.closed_sessions ({SESSION_COLUMNS}) select * from closed")
-    with _registered(con, "opened", sessions.filter("is_last").select(*columns, "topic", "partition").to_arrow()):
+    with _registered(con, "opened", sessions.filter("stays_open").select(*columns, "topic", "partition").to_arrow()):
         con.execute(f'insert into stream.open_sessions ({SESSION_COLUMNS}, topic, "partition") select * from opened')
 
 
 def close_sessions(con: duckdb.DuckDBPyConnection, progress: Collection[Progress], gap: timedelta) -> None:
     """Closes what the watermark of its partition has passed by more than `gap`."""
-    marks = [(p.topic, p.partition, p.watermark) for p in progress if p.watermark is not None]
-    passed = "(topic, \"partition\") in (select (topic, \"partition\") from marks) and ended_at + $gap < " + (
-        '(select m.watermark from marks m where m.topic = open_sessions.topic and m."partition" = open_sessions."partition")'
-    )
-    table = pa.table(
-        {
-            "topic": pa.array([m[0] for m in marks], pa.string()),
-            "partition": pa.array([m[1] for m in marks], pa.int32()),
-            "watermark": pa.array([m[2] for m in marks], pa.timestamp("us", "UTC")),
-        }
-    )
-    with _registered(con, "marks", table):
-        con.execute(f"{_CLOSE} where {passed}", {"gap": gap})
-        con.execute(f"delete from stream.open_sessions where {passed}", {"gap": gap})
+    marked = [p for p in progress if p.watermark is not None]
+    if not marked:
+        return
+    passed = " or ".join(['(topic = ? and "partition" = ? and ended_at + ? < ?)'] * len(marked))
+    values = [value for p in marked for value in (p.topic, p.partition, gap, p.watermark)]
+    con.execute(f"{_CLOSE} where {passed}", values)
+    con.execute(f"delete from stream.open_sessions where {passed}", values)
 
 
 def note_changes(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, sessions: pl.DataFrame) -> None:
