@@ -251,7 +251,7 @@ class EmbeddedKafka(_EmbeddedServer):
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
         """Makes the topic, and returns once it is there; a topic that exists is left as it is."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
         try:
             admin.create_topics([NewTopic(name, partitions, 1)], operation_timeout=30)[name].result()
         except KafkaException as error:

@@ -42,7 +42,7 @@ class Kafka:
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
         """Makes the topic and returns once it can be written to."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
         admin.create_topics([NewTopic(name, partitions, 1)], operation_timeout=30)[name].result()
 
 
