@@ -123,11 +123,14 @@ def _plain_id(field: str) -> str:
         else regexp_full_match(e."{field}"::varchar, '0|-?[1-9][0-9]{{0,17}}') end)"""
 
 
+def _in_calendar(at: str) -> str:
+    """True for the years 1 to 9999: DuckDB knows many more, and infinities, which nothing can be added to."""
+    return f"({at} >= timestamptz '0001-01-01 00:00:00+00' and {at} < timestamptz '10000-01-01 00:00:00+00')"
+
+
 def _time(field: str) -> str:
-    """The time that the text says, if DuckDB knows it for one and it lies in the years 1 to 9999."""
     at = f'try_cast(e."{field}" as timestamptz)'
-    return f"""case when {at} >= timestamptz '0001-01-01 00:00:00+00' and {at} < timestamptz '10000-01-01 00:00:00+00'
-        then {at} end"""
+    return f"case when {_in_calendar(at)} then {at} end"
 
 
 def _plain_time(field: str) -> str:
@@ -161,13 +164,14 @@ timed as (
     from read
 ),
 corrected as (
-    select *,
-        coalesce(case when collected_at - (sent_at - device_at) >= timestamptz '0001-01-01 00:00:00+00'
-                      then collected_at - (sent_at - device_at) end, said_at) as happened_at
-    from timed
+    select *, collected_at - (sent_at - device_at) as corrected_at from timed
 ),
 placed as (
-    select *, coalesce(collected_at, kafka_at, happened_at) as received_at from corrected
+    select *, coalesce(case when {_in_calendar("corrected_at")} then corrected_at end, said_at) as happened_at
+    from corrected
+),
+received as (
+    select *, coalesce(collected_at, kafka_at, happened_at) as received_at from placed
 )
 select
     row,
@@ -201,7 +205,7 @@ select
     hash(message_id, anonymous_id, 1) as hash_2,
     hash(anonymous_id) as device_hash,
     coalesce(said_at is not null and {plain}, false) as plain
-from placed
+from received
 """
 
 
