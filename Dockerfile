@@ -19,7 +19,7 @@ RUN apt-get -qq update \
 COPY --from=build /opt/stitchline /opt/stitchline
 ENV PATH=/opt/stitchline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    STITCHLINE_WAREHOUSE=/data/warehouse.duckdb
+    STITCHLINE_WAREHOUSE__PATH=/data/warehouse.duckdb
 USER stitchline
 WORKDIR /data
 VOLUME /data

@@ -21,10 +21,11 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 import redis
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from service.kafka_jars import MISSING_EXTRA, kafka_jars
+from service.topics import create_topic
 from stitchline.errors import EmbeddedError
 
 HOST = "127.0.0.1"
@@ -251,12 +252,7 @@ class EmbeddedKafka(_EmbeddedServer):
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
         """Makes the topic, and returns once it is there; a topic that exists is left as it is."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
-        try:
-            admin.create_topics([NewTopic(name, partitions, 1)], operation_timeout=30)[name].result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
+        create_topic({"bootstrap.servers": self.bootstrap}, name, partitions)
 
     def _prepare(self) -> None:
         self._jars = kafka_jars()

@@ -15,12 +15,13 @@ import docker
 import docker.errors
 import pytest
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 from testcontainers.community.redis import RedisContainer
 from testcontainers.core.config import ConnectionMode, testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from service.embedded import EmbeddedKafka, EmbeddedValkey
+from service.topics import create_topic
 
 # The same as in docker-compose.yml, which a test sees to.
 KAFKA_IMAGE = "apache/kafka:4.3.1"
@@ -42,8 +43,7 @@ class Kafka:
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
         """Makes the topic and returns once it can be written to."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
-        admin.create_topics([NewTopic(name, partitions, 1)], operation_timeout=30)[name].result()
+        create_topic({"bootstrap.servers": self.bootstrap}, name, partitions)
 
 
 @pytest.fixture(scope="session")
