@@ -55,13 +55,14 @@ _NEWEST_SESSIONS = (
     + _SESSION
 )
 
-# Straight from the events of one device: the view session_events would join everything first.
+# Straight from the events of one device: the view session_events would join everything first. Tuples are spelt out,
+# because DuckDB 1.5 makes a BETWEEN of two comparisons with constant tuples, which it then refuses.
 _EVENTS_OF_SESSION = """
 select message_id, type, name, user_id, event_at, received_at, path, properties, context, is_background, clock_skewed
 from stream.events
 where anonymous_id = $anonymous_id and event_at between $started_at::timestamptz and $ended_at::timestamptz
-  and (event_at, message_id) >= ($started_at::timestamptz, $first_message_id)
-  and (event_at, message_id) <= ($ended_at::timestamptz, $last_message_id)
+  and (event_at > $started_at::timestamptz or message_id >= $first_message_id)
+  and (event_at < $ended_at::timestamptz or message_id <= $last_message_id)
 order by event_at, message_id
 limit $limit
 """
@@ -94,18 +95,19 @@ def api_router(view: ServiceView, *, timeout: timedelta) -> APIRouter:
     seats = threading.BoundedSemaphore(_AT_ONCE)
 
     @contextmanager
-    def reading(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    def seat() -> Iterator[duckdb.DuckDBPyConnection]:
         if not seats.acquire(timeout=_QUEUE_PATIENCE.total_seconds()):
             raise HTTPException(503, "too many questions at once: ask again in some seconds", {"Retry-After": "10"})
         try:
-            con = view.reader()
-            try:
-                with deadline(con, timeout, what):
-                    yield con
-            finally:
-                con.close()
+            with view.reader() as con:
+                yield con
         finally:
             seats.release()
+
+    @contextmanager
+    def reading(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        with seat() as con, deadline(con, timeout, what):
+            yield con
 
     @router.post(FUNNEL_PATH, tags=["funnels"], responses=_REFUSALS)
     def funnel(definition: FunnelDefinition, text: Annotated[str, Depends(body_text)]) -> FunnelResult:
@@ -129,8 +131,8 @@ def api_router(view: ServiceView, *, timeout: timedelta) -> APIRouter:
 
         Times are ISO 8601 UTC, blobs base64. An answer of more than 100,000 rows is refused, never cut.
         """
-        with reading("the statement") as con:
-            rows = read_rows(con, question.sql)
+        with seat() as con:
+            rows = read_rows(con, question.sql, timeout=timeout)
         return Response(json.dumps(rows), media_type="application/json")
 
     @router.get("/api/sessions", tags=["sessions"])

@@ -9,6 +9,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -70,6 +71,7 @@ class LiveFeed:
         self._watched: Counter[str] = Counter()
         self._rates: deque[list[float]] = deque(maxlen=int(HISTORY / tick))
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._closed = False
         self._state = FlowState("waiting")
         self._beat: asyncio.Task[None] | None = None
@@ -104,6 +106,7 @@ class LiveFeed:
             for cursor in self._cursors:
                 cursor.interrupt()
         if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ended.set)
             self._loop.call_soon_threadsafe(self._wake)
 
     async def closed(self) -> None:
@@ -152,7 +155,9 @@ class LiveFeed:
             began = loop.time()
             for name in {"flow", *(name for name, viewers in self._watched.items() if viewers > 0)}:
                 self._refresh(name)
-            await asyncio.sleep(max(0.0, began + self._tick.total_seconds() - loop.time()))
+            rest = began + self._tick.total_seconds() - loop.time()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), max(0.0, rest))
 
     def _refresh(self, name: str) -> asyncio.Task[None] | None:
         """The running read of a part, begun if it is due; None while it rests."""

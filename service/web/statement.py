@@ -29,6 +29,9 @@ BYTE_CAP = 256 * 1024 * 1024
 
 _BATCH_ROWS = 10_000
 
+_INTERRUPT_AGAIN = timedelta(milliseconds=20)
+"""An interrupt that falls between two queries is lost."""
+
 _TABLE_FUNCTIONS = frozenset(
     """duckdb_columns duckdb_constraints duckdb_databases duckdb_dependencies duckdb_functions duckdb_indexes
     duckdb_keywords duckdb_memory duckdb_schemas duckdb_sequences duckdb_tables duckdb_types duckdb_views
@@ -73,14 +76,15 @@ def read_rows(
     try:
         statement = readable_statement(con, sql)
         con.execute("set python_enable_replacements = false")  # else a name could mean one of our Python variables
-        with deadline(con, timeout, "the statement"):
-            con.execute("begin transaction read only")
-            try:
+        con.execute("begin transaction read only")
+        try:
+            with deadline(con, timeout, "the statement"):
                 reader = con.execute(statement).to_arrow_reader(_BATCH_ROWS)
                 types = [str(column[1]) for column in con.description or ()]
-                return json_rows(_capped(reader, row_cap), types)
-            finally:
-                con.execute("rollback")
+                answer = _capped(reader, row_cap)
+            return json_rows(answer, types)
+        finally:
+            con.execute("rollback")
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise StatementRefused(_first_words(error), sql=sql) from error
 
@@ -104,19 +108,20 @@ def readable_statement(con: duckdb.DuckDBPyConnection, sql: str) -> str:
 @contextmanager
 def deadline(con: duckdb.DuckDBPyConnection, timeout: timedelta, what: str) -> Iterator[None]:
     """Interrupts what `con` runs in the block once `timeout` is over, and raises DeadlinePassed then."""
-    lock = threading.Lock()
-    passed = finished = False
+    lock, finished = threading.Lock(), threading.Event()
+    passed = False
 
-    def interrupt() -> None:
+    def watch() -> None:
         nonlocal passed
-        with lock:  # never interrupt what comes after the block
-            if not finished:
-                passed = True
-                con.interrupt()
+        wait = timeout
+        while not finished.wait(wait.total_seconds()):
+            with lock:  # never interrupt what comes after the block
+                if not finished.is_set():
+                    passed = True
+                    con.interrupt()
+            wait = _INTERRUPT_AGAIN
 
-    timer = threading.Timer(timeout.total_seconds(), interrupt)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=watch, name="page-deadline", daemon=True).start()
     try:
         yield
     except (duckdb.Error, OSError) as error:  # pyarrow's reader hands DuckDB's errors on as OSError
@@ -129,8 +134,7 @@ def deadline(con: duckdb.DuckDBPyConnection, timeout: timedelta, what: str) -> I
         ) from error
     finally:
         with lock:
-            finished = True
-        timer.cancel()
+            finished.set()
 
 
 def _syntax_tree(con: duckdb.DuckDBPyConnection, text: str) -> list[Any]:

@@ -45,10 +45,29 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def api(shop: Shop, server: Server) -> Iterator[httpx.Client]:
-    """A client of the filled shop's service."""
+    """A client of the filled shop's service, for a test that writes to the shop."""
     server.start(create_app(shop, tick=timedelta(milliseconds=100), question_timeout=timedelta(seconds=2)))
     with httpx.Client(base_url=server.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A filled shop that the tests of a module share, because they only read."""
+    shop = Shop(tmp_path_factory.mktemp("untouched") / "warehouse.duckdb")
+    shop.fill()
+    yield shop
+    shop.database.close()
+
+
+@pytest.fixture(scope="module")
+def reading_api(untouched: Shop) -> Iterator[httpx.Client]:
+    """A client of that shop's service."""
+    server = Server()
+    server.start(create_app(untouched, question_timeout=timedelta(seconds=2)))
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -32,21 +32,21 @@ def secret(tmp_path: Path) -> Path:
         ("pivot (select 1 as a, 'x' as b) on b in ('x') using sum(a)", [{"x": 1}]),
     ],
 )
-def test_reading_is_allowed(shop: Shop, sql: str, rows: list[dict[str, object]]) -> None:
-    assert read_rows(shop.reader(), sql) == rows
+def test_reading_is_allowed(untouched: Shop, sql: str, rows: list[dict[str, object]]) -> None:
+    assert read_rows(untouched.reader(), sql) == rows
 
 
 @pytest.mark.parametrize(
     "sql",
     ["describe stream.sessions", "summarize stream.progress", "show all tables", "from information_schema.tables"],
 )
-def test_looking_around_is_allowed(shop: Shop, sql: str) -> None:
-    assert read_rows(shop.reader(), sql)
+def test_looking_around_is_allowed(untouched: Shop, sql: str) -> None:
+    assert read_rows(untouched.reader(), sql)
 
 
 @pytest.mark.parametrize("form", ["explain ", "explain analyze ", "EXPLAIN (format json) ", "explain (analyze) "])
-def test_a_plan_may_be_asked_for(shop: Shop, form: str) -> None:
-    (row,) = read_rows(shop.reader(), form + "select count(*) from stream.events")
+def test_a_plan_may_be_asked_for(untouched: Shop, form: str) -> None:
+    (row,) = read_rows(untouched.reader(), form + "select count(*) from stream.events")
     assert row["explain_value"]
 
 
@@ -78,11 +78,11 @@ def test_a_plan_may_be_asked_for(shop: Shop, form: str) -> None:
         "select write_log('x')",
     ],
 )
-def test_nothing_else_is(shop: Shop, tmp_path: Path, sql: str) -> None:
+def test_nothing_else_is(untouched: Shop, tmp_path: Path, sql: str) -> None:
     with pytest.raises(StatementRefused):
-        read_rows(shop.reader(), sql.format(file=tmp_path / "out.csv", folder=tmp_path / "out"))
+        read_rows(untouched.reader(), sql.format(file=tmp_path / "out.csv", folder=tmp_path / "out"))
     assert not list(tmp_path.glob("out*"))
-    assert shop.reader().execute("select count(*) from stream.events").fetchone() == (6,)
+    assert untouched.reader().execute("select count(*) from stream.events").fetchone() == (6,)
 
 
 @pytest.mark.parametrize(
@@ -108,59 +108,61 @@ def test_nothing_else_is(shop: Shop, tmp_path: Path, sql: str) -> None:
         "from 'https://example.org/a.parquet'",
     ],
 )
-def test_files_stay_closed(shop: Shop, secret: Path, sql: str) -> None:
+def test_files_stay_closed(untouched: Shop, secret: Path, sql: str) -> None:
     with pytest.raises(StatementRefused) as refused:
-        read_rows(shop.reader(), sql.format(file=secret, folder=secret.parent))
+        read_rows(untouched.reader(), sql.format(file=secret, folder=secret.parent))
     assert "hunter2" not in str(refused.value)
 
 
-def test_a_name_of_two_words_cannot_be_a_file_either(shop: Shop, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_of_two_words_cannot_be_a_file_either(
+    untouched: Shop, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(secret.parent)  # DuckDB takes the unquoted name secret.csv for that file
     with pytest.raises(StatementRefused, match=r"no table or view secret\.csv"):
-        read_rows(shop.reader(), "from secret.csv")
+        read_rows(untouched.reader(), "from secret.csv")
 
 
 @pytest.mark.parametrize(
     "sql", ["select current_setting('s3_secret_access_key')", "from duckdb_settings()", "from duckdb_secrets()"]
 )
-def test_settings_stay_closed(shop: Shop, sql: str) -> None:
+def test_settings_stay_closed(untouched: Shop, sql: str) -> None:
     with pytest.raises(StatementRefused, match="not open here"):
-        read_rows(shop.reader(), sql)
+        read_rows(untouched.reader(), sql)
 
 
-def test_our_own_variables_stay_closed(shop: Shop) -> None:
+def test_our_own_variables_stay_closed(untouched: Shop) -> None:
     types = pa.table({"a": [1]})  # a name that read_rows has as well
     with pytest.raises(StatementRefused, match="types"):
-        read_rows(shop.reader(), "from types")
+        read_rows(untouched.reader(), "from types")
     assert types.num_rows == 1
 
 
-def test_a_wrong_statement_is_explained_without_itself(shop: Shop) -> None:
+def test_a_wrong_statement_is_explained_without_itself(untouched: Shop) -> None:
     with pytest.raises(StatementRefused) as refused:
-        read_rows(shop.reader(), "select nme from stream.events")
+        read_rows(untouched.reader(), "select nme from stream.events")
     assert "nme" in str(refused.value)
     assert "LINE 1" not in str(refused.value)
 
 
-def test_an_error_in_the_middle_of_the_rows_is_explained(shop: Shop) -> None:
+def test_an_error_in_the_middle_of_the_rows_is_explained(untouched: Shop) -> None:
     with pytest.raises(StatementRefused, match="stop here"):
-        read_rows(shop.reader(), "select if(range = 50_000, error('stop here'), range) from range(60_000)")
+        read_rows(untouched.reader(), "select if(range = 50_000, error('stop here'), range) from range(60_000)")
 
 
-def test_a_deeply_nested_statement_is_refused(shop: Shop) -> None:
+def test_a_deeply_nested_statement_is_refused(untouched: Shop) -> None:
     with pytest.raises(StatementRefused):
-        read_rows(shop.reader(), "select " + "abs(" * 800 + "1" + ")" * 800)
+        read_rows(untouched.reader(), "select " + "abs(" * 800 + "1" + ")" * 800)
 
 
-def test_an_answer_is_whole_or_refused(shop: Shop) -> None:
-    assert len(read_rows(shop.reader(), "from range(5)", row_cap=5)) == 5
+def test_an_answer_is_whole_or_refused(untouched: Shop) -> None:
+    assert len(read_rows(untouched.reader(), "from range(5)", row_cap=5)) == 5
     with pytest.raises(StatementRefused, match="more than 5 rows"):
-        read_rows(shop.reader(), "from range(6)", row_cap=5)
+        read_rows(untouched.reader(), "from range(6)", row_cap=5)
 
 
-def test_a_statement_is_stopped_at_its_deadline(shop: Shop) -> None:
+def test_a_statement_is_stopped_at_its_deadline(untouched: Shop) -> None:
     endless = "select count(*) from range(100_000_000) a, range(1_000_000) b where hash(a.range + b.range) % 7 = 0"
-    con = shop.reader()
+    con = untouched.reader()
     with pytest.raises(DeadlinePassed, match=r"longer than 0\.2 s"):
         read_rows(con, endless, timeout=timedelta(seconds=0.2))
     assert read_rows(con, "select 1 as a") == [{"a": 1}]

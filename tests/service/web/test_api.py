@@ -1,0 +1,201 @@
+"""The JSON API over a filled shop, asked over HTTP."""
+
+from __future__ import annotations
+
+import base64
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from service.web import create_app
+from tests.service.web.shop import PURCHASE, Server, Shop, at
+
+SIGNED_UP, ONE_PAGE, STILL_OPEN = "5e551011" * 4, "5e551022" * 4, "5e551033" * 4
+
+
+def test_the_process_says_that_it_is_alive(reading_api: httpx.Client) -> None:
+    answer = reading_api.get("/health/live")
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+def test_a_funnel(reading_api: httpx.Client) -> None:
+    answer = reading_api.post("/api/funnel", json=PURCHASE.model_dump(mode="json"))
+    assert answer.status_code == 200, answer.text
+    result = answer.json()
+    found = [(step["step"], step["count"], step["dropped"], step["still_open"]) for step in result["steps"]]
+    assert found == [("Page Viewed", 3, 1, 0), ("Viewed Product", 2, 1, 0), ("Signed Up", 1, 0, 0)]
+    assert [step["median_seconds"] for step in result["steps"]] == [None, 90, 240]
+    assert result["steps"][2]["conversion"] == 0.5
+    assert result["as_of"] == "2026-01-31T13:30:00Z"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"name": "x", "stepz": []}', "did you mean steps?"),
+        (b'{"steps": [{"event": "A"}], "window": "soon"}', "window"),
+        (b'{"steps": [{"event": "A", "event": "B"}]}', "'event' is there twice"),
+        (b'{"steps": ', "is not JSON"),
+        (b"", "is not JSON"),
+        (b"[1]", "the funnel definition"),
+    ],
+)
+def test_a_wrong_definition_is_explained(reading_api: httpx.Client, body: bytes, says: str) -> None:
+    answer = reading_api.post("/api/funnel", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("the funnel definition")
+    assert says in answer.json()["error"]
+
+
+def test_the_named_funnels(reading_api: httpx.Client) -> None:
+    (definition,) = reading_api.get("/api/funnels").json()
+    assert definition["name"] == "purchase"
+    assert definition["window"] == "1 hour"
+    assert reading_api.post("/api/funnel", json=definition).status_code == 200
+
+
+def test_sql(reading_api: httpx.Client) -> None:
+    answer = reading_api.post(
+        "/api/sql", json={"sql": "select event_at, properties from stream.events order by event_at limit 1"}
+    )
+    assert answer.json() == [
+        {"event_at": "2026-01-31T12:00:00.000000Z", "properties": {"price": 9.5, "tags": ["a"]}},
+    ]
+
+
+def test_sql_that_writes_is_refused(reading_api: httpx.Client) -> None:
+    answer = reading_api.post("/api/sql", json={"sql": "delete from stream.events"})
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("DELETE is not read-only")
+
+
+def test_sql_that_takes_too_long_is_stopped(reading_api: httpx.Client) -> None:
+    endless = "select count(*) from range(100_000_000) a, range(1_000_000) b where hash(a.range + b.range) % 7 = 0"
+    answer = reading_api.post("/api/sql", json={"sql": endless})
+    assert answer.status_code == 504
+    assert "longer than 2 s" in answer.json()["error"]
+
+
+def test_a_funnel_that_takes_too_long_is_stopped(shop: Shop, server: Server) -> None:
+    shop.write(
+        "insert into stream.events select 'x' || range, 'track', 'Page Viewed', 'x' || range % 1000, null, "
+        "'anon:x' || range % 1000, ?::timestamptz + to_seconds(range), now(), null, null, null, null, null, null, "
+        "null, false, false, false, 0, 0 from range(500_000)",
+        at(0),
+    )
+    server.start(create_app(shop, question_timeout=timedelta(milliseconds=30)))
+    answer = httpx.post(server.url + "/api/funnel", json=PURCHASE.model_dump(mode="json"))
+    assert (answer.status_code, "the funnel took longer" in answer.json()["error"]) == (504, True)
+
+
+def test_a_wrong_question_is_explained(reading_api: httpx.Client) -> None:
+    answer = reading_api.post("/api/sql", json={"query": "select 1"})
+    assert (answer.status_code, answer.json()) == (422, {"error": "body.sql: Field required"})
+
+
+def test_sessions_newest_first(reading_api: httpx.Client) -> None:
+    sessions = reading_api.get("/api/sessions").json()["sessions"]
+    assert [one["session_id"] for one in sessions] == [STILL_OPEN, ONE_PAGE, SIGNED_UP]
+    assert [one["is_open"] for one in sessions] == [True, False, False]
+    assert sessions[2]["started_at"] == "2026-01-31T12:00:00Z"
+    assert [one["session_id"] for one in reading_api.get("/api/sessions?limit=1").json()["sessions"]] == [STILL_OPEN]
+    assert [one["session_id"] for one in reading_api.get("/api/sessions?device=d1").json()["sessions"]] == [SIGNED_UP]
+    assert [one["session_id"] for one in reading_api.get("/api/sessions?open=true").json()["sessions"]] == [STILL_OPEN]
+
+
+def test_a_session_without_a_user_belongs_to_whom_it_is_known_to_now(api: httpx.Client, shop: Shop) -> None:
+    assert api.get(f"/api/sessions/{ONE_PAGE}").json()["session"]["person_id"] == "anon:d2"
+    shop.override("d2", "u2", at(60))
+    assert api.get(f"/api/sessions/{ONE_PAGE}").json()["session"]["person_id"] == "u2"
+    assert api.get("/api/sessions?device=d2").json()["sessions"][0]["person_id"] == "u2"
+
+
+def test_a_session_with_its_events(api: httpx.Client, shop: Shop) -> None:
+    shop.event("zzz", "Page Viewed", "d1", at(5))  # the instant of the session's last event, after it
+    shop.event("c", "Email Sent", "d1", at(2), is_background=True)
+    answer = api.get(f"/api/sessions/{SIGNED_UP}").json()
+    assert answer["session"]["person_id"] == "u1"
+    assert [event["message_id"] for event in answer["events"]] == ["d1-1", "d1-2", "c", "d1-3"]
+    assert answer["events"][0]["properties"] == {"price": 9.5, "tags": ["a"]}
+    assert answer["more"] is False
+    first = api.get(f"/api/sessions/{SIGNED_UP}?limit=2").json()
+    assert ([event["message_id"] for event in first["events"]], first["more"]) == (["d1-1", "d1-2"], True)
+
+
+def test_a_session_that_is_not_there(api: httpx.Client, shop: Shop) -> None:
+    answer = api.get("/api/sessions/nope")
+    assert (answer.status_code, answer.json()) == (404, {"error": "there is no session nope"})
+    shop.write("insert into stream.session_changes values ('old', ?, 2, now())", SIGNED_UP)
+    assert api.get("/api/sessions/old").json()["error"].endswith(f"late events made it part of {SIGNED_UP}")
+
+
+def test_dead_letters(api: httpx.Client, shop: Shop) -> None:
+    shop.write(
+        "insert into stream.dead_letters values ('events', 1, 7, 'no_id', 'No messageId', null, null, null, ?)", at(4)
+    )
+    answer = api.get("/api/dead-letters").json()
+    assert (answer["total"], answer["by_reason"]) == (2, {"not_json": 1, "no_id": 1})
+    tombstone, letter = answer["dead_letters"]
+    assert (tombstone["key"], tombstone["text"], tombstone["size"]) == (None, None, None)
+    assert (letter["key"], letter["text"], letter["size"]) == ("d1", '{"a": \ufffd', 7)
+    assert letter["dead_at"] == "2026-01-31T12:03:00Z"
+    assert letter["raw_base64"] is None
+    (letter,) = api.get("/api/dead-letters?reason=not_json&raw=true").json()["dead_letters"]
+    assert base64.b64decode(letter["raw_base64"]) == b'{"a": \xff'
+
+
+def test_the_state(reading_api: httpx.Client) -> None:
+    state = reading_api.get("/api/state").json()
+    assert (state["status"], state["detail"]) == ("running", "all partitions assigned")
+    assert (state["lag_records"], state["lag_seconds"], state["events_per_second"]) == (42, 3.5, 1234.5)
+    assert [place["watermark"] for place in state["partitions"]] == ["2026-01-31T13:30:00Z", None]
+    assert state["totals"] == {
+        "consumed": 1209,
+        "stored": 1206,
+        "duplicates": 2,
+        "dead": 1,
+        "late": 1,
+        "foreign_keys": 0,
+        "closed_sessions": 2,
+        "open_sessions": 1,
+    }
+
+
+def test_an_empty_warehouse_answers_too(empty_shop: Shop, server: Server) -> None:
+    server.start(create_app(empty_shop))
+    with httpx.Client(base_url=server.url) as api:
+        assert api.get("/api/state").json()["totals"]["consumed"] == 0
+        assert api.get("/api/sessions").json() == {"sessions": []}
+        assert api.get("/api/dead-letters").json() == {"total": 0, "by_reason": {}, "dead_letters": []}
+        result = api.post("/api/funnel", json=PURCHASE.model_dump(mode="json")).json()
+        assert (result["as_of"], [step["count"] for step in result["steps"]]) == (None, [0, 0, 0])
+
+
+def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -> None:
+    document = reading_api.get("/api/openapi.json").json()
+    assert set(document["paths"]) == {
+        "/api/dead-letters",
+        "/api/funnel",
+        "/api/funnels",
+        "/api/live",
+        "/api/sessions",
+        "/api/sessions/{session_id}",
+        "/api/sql",
+        "/api/state",
+        "/health/live",
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["description"], path
+            assert "200" in operation["responses"], path
+    body = document["paths"]["/api/funnel"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert "FunnelDefinition" in body["$ref"]
+    assert document["components"]["schemas"]["Problem"]["properties"]["error"]
+
+
+def test_a_path_that_is_not_there_is_said_to_the_browser_in_html(reading_api: httpx.Client) -> None:
+    assert reading_api.get("/nope").json() == {"error": "Not Found"}
+    page = reading_api.get("/nope", headers={"Accept": "text/html"})
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
