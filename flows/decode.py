@@ -143,6 +143,11 @@ def _object(expression: str) -> str:
     return f"case when left({expression}, 1) = '{{' then {expression} end"
 
 
+_NAMED: Final = """'{"name":' || to_json(e.name)
+            || case when left(e.properties, 2) = '{"' then ',' || substr(e.properties, 2) else '}' end"""
+"""The properties with the page's own name among them: text put before text, for a merge patch would drop nulls."""
+
+
 def _decode(envelope: dict[str, str], id_of: Callable[[str], str], plain: str) -> str:
     return f"""
 with parsed as (
@@ -195,8 +200,8 @@ select
     case left(c.device, 1) when '"' then c.device->>'$' when '{{' then c.device->>'$.type' end as device_type,
     case left(c.os, 1) when '"' then c.os->>'$' when '{{' then c.os->>'$.name' end as os,
     c.library.name as library,
-    (case when e.type in ('page', 'screen') and e.name is not null
-            then json_merge_patch(json_object('name', e.name), coalesce({_object("e.properties")}, '{{}}'))
+    (case when e.type in ('page', 'screen') and e.name is not null and json_exists(e.properties, '$.name') is not true
+            then {_NAMED}
           when e.type in ('identify', 'group') then coalesce({_object("e.properties")}, {_object("e.traits")})
           else {_object("e.properties")} end)::varchar as properties,
     ({_object("e.context")})::varchar as context,
