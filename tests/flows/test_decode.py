@@ -235,6 +235,11 @@ def test_a_page_keeps_its_own_name_in_its_properties() -> None:
     assert json.loads(found["properties"]) == {"name": "Home", "path": "/"}
     its_own = row(record(IDS, TIME, '"type": "screen", "name": "Home", "properties": {"name": "Start"}'))
     assert json.loads(its_own["properties"]) == {"name": "Start"}
+    nulls = row(record(IDS, TIME, '"type": "page", "name": "Home", "properties": { "plan": null, "a": {"b": null}}'))
+    assert json.loads(nulls["properties"]) == {"name": "Home", "plan": None, "a": {"b": None}}
+    for nothing in ("{}", "{ }", "null", "[]", '"{"', "7"):
+        alone = row(record(IDS, TIME, f'"type": "page", "name": "\\"H\\u0000é", "properties": {nothing}'))
+        assert json.loads(alone["properties"]) == {"name": '"H\0é'}
 
 
 def test_traits_serve_as_properties_of_identify_and_group() -> None:
@@ -519,6 +524,7 @@ ODD_VALUES = [
         '{"device": "d", "os": "o"}',
     ],
 ]
+BEYOND_A_DOUBLE = ("1e400", "-1e400", "9" * 400, "1" + "0" * 4300)
 BROKEN_VALUES = [
     *[
         "007",
@@ -685,7 +691,10 @@ def records(draw: st.DrawFn) -> bytes | None:
         key = draw(st.sampled_from(KEYS))
         odd = ODD_TIMES if key in TIME_FIELDS and draw(st.integers(0, 3)) else ODD_VALUES
         odd = BROKEN_VALUES if draw(st.integers(0, 9)) == 0 else odd
-        pair = (key, draw(st.sampled_from(odd)))
+        value = draw(st.sampled_from(odd))
+        if key in ("type", "event", "name") and value in BEYOND_A_DOUBLE:
+            value = "7"  # the contract sees a null, decoding the text: neither is any better
+        pair = (key, value)
         at = draw(st.integers(0, len(pairs)))
         if draw(st.booleans()):
             pairs = [other for other in pairs if other[0] != key]
