@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from stitchline.errors import SettingsError
 
 
 def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
@@ -20,3 +23,21 @@ def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
+
+
+def main(partitions: int) -> None:
+    """Makes the topic of the settings and the one of its dead letters, for a Kafka that came up beside the service."""
+    from service.settings import load_settings
+    from sinks.dead_letters import SUFFIX
+
+    kafka = load_settings().kafka
+    if kafka.bootstrap is None:
+        raise SettingsError("kafka.bootstrap names no brokers to make topics on.", setting="kafka.bootstrap")
+    config = kafka.client_config(kafka.bootstrap)
+    config.pop("group.id")  # a consumer's
+    create_topic(config, kafka.topic, partitions)
+    create_topic(config, kafka.topic + SUFFIX, 1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
