@@ -49,6 +49,7 @@ _NEWEST_SESSIONS = (
     """with found as (
     select * from stream.sessions
     where ($device is null or anonymous_id = $device) and (not $open or is_open)
+      and ($since is null or started_at >= $since::timestamptz)
     order by started_at desc, session_id
     limit $limit
 )"""
@@ -143,7 +144,9 @@ def api_router(view: ServiceView, *, timeout: timedelta) -> APIRouter:
     ) -> Sessions:
         """The sessions that began last, newest first, open ones included."""
         with reading("the list of sessions") as con:
-            found = query_rows(con, _NEWEST_SESSIONS, {"limit": limit, "device": device, "open": only_open})
+            since = None if device is not None or only_open else readings.newest_since(con, limit)
+            bounds = {"limit": limit, "device": device, "open": only_open, "since": since}
+            found = query_rows(con, _NEWEST_SESSIONS, bounds)
         return Sessions.model_validate({"sessions": found})
 
     @router.get("/api/sessions/{session_id}", tags=["sessions"], responses={404: {"model": Problem}})
