@@ -120,7 +120,11 @@ class Checkpointer:
         self._evicted_to = self._watermarks()
         self._seen.add(
             Messages(
-                rows["hash_1"], rows["hash_2"], rows["device"], rows["at"].astype(np.int64), np.zeros(len(rows["at"]), np.int64)
+                rows["hash_1"],
+                rows["hash_2"],
+                rows["device"],
+                rows["at"].astype(np.int64),
+                np.zeros(len(rows["at"]), np.int64),
             )
         )
 
@@ -144,7 +148,9 @@ class Checkpointer:
             if close_sessions:
                 with self._warehouse.transaction() as con:
                     con.execute(tables.CLOSE_ALL_SESSIONS)
-                    con.execute("update stream.progress set watermark = greatest_event_at where greatest_event_at is not null")
+                    con.execute(
+                        "update stream.progress set watermark = greatest_event_at where greatest_event_at is not null"
+                    )
 
     @property
     def progress(self) -> dict[tuple[str, int], Progress]:
@@ -177,6 +183,7 @@ class Checkpointer:
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
             save_progress(con, list(progress.values()))
         self._progress.update(progress)
+        log.debug("committed %d events up to %s", events.height, offsets)
         with self._warehouse.reader() as con:
             self._stitcher.committed(
                 con, stitching, {f"{p.topic}/{p.partition}": p.next_offset for p in self._progress.values()}
@@ -220,8 +227,7 @@ class Checkpointer:
         late = messages.at <= watermarks[messages.source]
         new = first_of_each(messages)
         new &= ~self._seen.contains(messages)
-        evicted_to = np.full(len(watermarks), _LOWEST, np.int64)
-        evicted_to[: len(self._evicted_to)] = self._evicted_to
+        evicted_to = self._floors()
         foreign = events["foreign_key"].to_numpy() & (messages.at <= evicted_to.max(initial=_LOWEST))
         doubtful = new & ((messages.at <= evicted_to[messages.source]) | foreign)
         if doubtful.any():
@@ -242,8 +248,16 @@ class Checkpointer:
             self._since_sweep = 0
             with self._warehouse.reader() as con:
                 open_devices = _hashes(con, "select hash(anonymous_id) as h from stream.open_sessions")
-            self._evicted_to = self._watermarks()
+            self._evicted_to = np.maximum(self._floors(), self._watermarks())
             self._seen.forget(open_devices, self._evicted_to)
+
+    def _floors(self) -> np.ndarray:
+        """By source index, the event time (µs) above which all its messages are remembered. A source that is new may
+        bring again what came by another one, so it starts from the highest floor there is."""
+        highest = self._evicted_to.max(initial=_LOWEST)
+        return np.concatenate(
+            [self._evicted_to, np.full(len(self._sources) - len(self._evicted_to), highest, np.int64)]
+        )
 
     # Event time
 
@@ -263,10 +277,7 @@ class Checkpointer:
         offsets: dict[tuple[str, int], int],
     ) -> dict[tuple[str, int], Progress]:
         """Where the partitions of these batches stand once this is committed."""
-        counts = {
-            key: rows
-            for (key,), rows in pl.concat([events, duplicates]).group_by("source")
-        }
+        counts = {key: rows for (key,), rows in pl.concat([events, duplicates]).group_by("source")}
         advanced: dict[tuple[str, int], Progress] = {}
         now = datetime.now(UTC)
         for key, next_offset in offsets.items():
@@ -345,8 +356,10 @@ class Checkpointer:
             how="left",
             maintain_order="left",
         )
-        untouched = pl.col("is_stored_closed") & (pl.col("event_count") == pl.col("old_count")) & (
-            pl.col("end_reason").eq_missing(pl.col("old_reason"))
+        untouched = (
+            pl.col("is_stored_closed")
+            & (pl.col("event_count") == pl.col("old_count"))
+            & (pl.col("end_reason").eq_missing(pl.col("old_reason")))
         )
         sessions = sessions.filter(~untouched.fill_null(value=False)).drop("old_count", "old_reason")
         replaced = previous.select("session_id", "is_stored_closed").join(
@@ -414,15 +427,11 @@ class _Sources:
 
 
 def _messages(events: pl.DataFrame) -> Messages:
-    return Messages(
-        *(events[name].to_numpy() for name in ("hash_1", "hash_2", "device_hash", "at", "source"))
-    )
+    return Messages(*(events[name].to_numpy() for name in ("hash_1", "hash_2", "device_hash", "at", "source")))
 
 
 def _with_persons(events: pl.DataFrame, owners: pl.Series) -> pl.DataFrame:
-    return events.with_columns(
-        person_id=pl.coalesce("known_user", owners, PERSON_PREFIX + pl.col("anonymous_id"))
-    )
+    return events.with_columns(person_id=pl.coalesce("known_user", owners, PERSON_PREFIX + pl.col("anonymous_id")))
 
 
 def _hashes(con: duckdb.DuckDBPyConnection, sql: str) -> Hashes:

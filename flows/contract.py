@@ -94,7 +94,9 @@ class Event(BaseModel):
     originalTimestamp: Time = Field(default=None, description="By the device's clock; serves if timestamp is absent.")
     sentAt: Time = Field(default=None, description="When the device sent it, by its own clock.")
     receivedAt: Time = Field(default=None, description="When a collector received it.")
-    context: Object = Field(default=None, description="page, campaign, userAgent, device, os, app, locale, ip, library.")
+    context: Object = Field(
+        default=None, description="page, campaign, userAgent, device, os, app, locale, ip, library."
+    )
     properties: Object = Field(default=None, description="Whatever describes the event.")
     traits: Object = Field(default=None, description="identify and group only: what describes the user or group.")
 

@@ -82,9 +82,7 @@ class SeenMessages:
 
     def forget(self, open_devices: Hashes, watermarks: Ints) -> None:
         """Keeps what belongs to an open session or lies above its source's watermark (µs, by source index)."""
-        kept = [
-            run.where(np.isin(run.device, open_devices) | (run.at > watermarks[run.source])) for run in self._runs
-        ]
+        kept = [run.where(np.isin(run.device, open_devices) | (run.at > watermarks[run.source])) for run in self._runs]
         rest = Messages.together(kept) if kept else Messages.none()
         self._runs = [_sorted(rest)] if len(rest) else []
 

@@ -134,7 +134,7 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
             self._rest = (self._rest + rest)[: MAX_RECORD_BYTES + 2]
             if self._ended and self._rest:
                 self._pending.append(self._rest)
-        lines, self._pending = self._pending[:self._source.batch], self._pending[self._source.batch:]
+        lines, self._pending = self._pending[: self._source.batch], self._pending[self._source.batch :]
         return lines
 
     def _block(self) -> bytes | None:

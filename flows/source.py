@@ -172,6 +172,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
 
     def _batch(self, records: list[Message]) -> RawBatch:
         self._said_at = time.monotonic()
+        if records:
+            log.debug("read %d records of partition %d, up to offset %d", len(records), self._partition, self._next)
         times = [m.timestamp() for m in records]
         known = not times or times[0][0] != TIMESTAMP_NOT_AVAILABLE
         return RawBatch(
@@ -231,4 +233,6 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         try:
             self._consumer.commit(offsets=offsets, asynchronous=not wait)
         except KafkaException as error:
-            log.debug("the consumer group did not learn offset %d of partition %d: %s", committed, self._partition, error)
+            log.debug(
+                "the consumer group did not learn offset %d of partition %d: %s", committed, self._partition, error
+            )

@@ -19,6 +19,7 @@ BEGINNING: Final = (-(2**62), "")
 END: Final = (2**62, "")
 """After every event."""
 
+
 class Fact(NamedTuple):
     """Something that an event said about a device. Sorts by when it was said."""
 
@@ -47,9 +48,7 @@ def changes(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     logout where nobody has it and none could be cut off."""
     kept: list[Fact] = []
     for fact in sorted(set(facts), key=_order):
-        if not kept or fact.user != kept[-1].user:
-            kept.append(fact)
-        elif fact.user is None:  # of two logouts in a row the later one cuts off what lies between them as well
+        if not kept or fact.user != kept[-1].user or fact.user is None:
             kept.append(fact)
     return tuple(kept)
 

@@ -1,12 +1,11 @@
 """The fast shared copy of the identity state, in Redis: each claimed device's changes of owner.
 
-Keys
-  stitchline:meta             hash: warehouse_id, generation, offsets (JSON, next offset by "topic/partition")
-  stitchline:device:<id>      JSON: the facts that changed who has the device, and the last fact of all
+Keys, W being the warehouse's id, so that two warehouses can share a Redis
+  stitchline:W:meta           hash: generation, offsets (JSON, next offset by "topic/partition")
+  stitchline:W:device:<id>    JSON: the facts that changed who has the device, and the last fact of all
 
 The warehouse is the record. What Redis holds is written after the warehouse's commit, together with the offsets that
-it covers; on start, whatever lies between is made up from the warehouse, and a copy of another warehouse or of
-another generation is dropped.
+it covers; on start, whatever lies between is made up from the warehouse, and a copy of another generation is dropped.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ import redis
 from identity.claims import Fact
 from stitchline.errors import IdentityStoreError
 
-META: Final = "stitchline:meta"
-DEVICE: Final = "stitchline:device:"
 CACHED_DEVICES: Final = 200_000
 """Claimed devices kept in this process, the last used ones: about 100 MB at most."""
 
@@ -60,29 +57,38 @@ class Graph:
     """
 
     def __init__(
-        self, url: str, stopping: threading.Event, waiting: Callable[[str | None], None] = lambda _: None
+        self,
+        url: str,
+        warehouse_id: str,
+        generation: str,
+        stopping: threading.Event,
+        waiting: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self.url = url
+        self._generation = generation
+        self._prefix = f"stitchline:{warehouse_id}:"
+        self._meta = f"{self._prefix}meta"
+        self._device = f"{self._prefix}device:"
         self._redis = redis.Redis.from_url(url, decode_responses=False, health_check_interval=30, socket_timeout=30)
         self._stopping = stopping
         self._waiting = waiting
         self._cache: OrderedDict[str, DeviceState] = OrderedDict()
 
-    def covers(self, warehouse_id: str, generation: str) -> dict[str, int] | None:
-        """The offsets up to which Redis holds this warehouse's facts; None if it holds another's or nothing."""
-        meta = self._patiently(lambda: self._redis.hgetall(META))
-        if meta.get(b"warehouse_id") != warehouse_id.encode() or meta.get(b"generation") != generation.encode():
+    def covers(self) -> dict[str, int] | None:
+        """The offsets up to which Redis holds this warehouse's facts; None if it holds none of this generation."""
+        meta = self._patiently(lambda: self._redis.hgetall(self._meta))
+        if meta.get(b"generation") != self._generation.encode():
             return None
         return {str(k): int(v) for k, v in json.loads(meta.get(b"offsets", b"{}")).items()}
 
-    def clear(self, warehouse_id: str, generation: str) -> None:
-        """Drops every key of ours and starts an empty copy of this warehouse."""
+    def clear(self) -> None:
+        """Drops every key of this warehouse and starts an empty copy of this generation."""
         self._cache.clear()
 
         def drop() -> None:
-            for keys in _batches(self._redis.scan_iter(match="stitchline:*", count=10_000), 10_000):
+            for keys in _batches(self._redis.scan_iter(match=f"{self._prefix}*", count=10_000), 10_000):
                 self._redis.unlink(*keys)
-            self._redis.hset(META, mapping={"warehouse_id": warehouse_id, "generation": generation, "offsets": "{}"})
+            self._redis.hset(self._meta, mapping={"generation": self._generation, "offsets": "{}"})
 
         self._patiently(drop)
 
@@ -98,7 +104,7 @@ class Graph:
                 self._cache.move_to_end(device)
                 found[device] = state
         for some in _batches(iter(missing), 10_000):
-            values = self._patiently(lambda keys=[DEVICE + d for d in some]: self._redis.mget(keys))
+            values = self._patiently(lambda keys=[self._device + d for d in some]: self._redis.mget(keys))
             for device, value in zip(some, values, strict=True):
                 if value is not None:
                     found[device] = self._remember(device, DeviceState.load(value))
@@ -110,8 +116,8 @@ class Graph:
         def write() -> None:
             pipe = self._redis.pipeline(transaction=True)
             for some in _batches(iter(states.items()), 5_000):
-                pipe.mset({DEVICE + device: state.dump() for device, state in some})
-            pipe.hset(META, "offsets", json.dumps(dict(offsets)))
+                pipe.mset({self._device + device: state.dump() for device, state in some})
+            pipe.hset(self._meta, "offsets", json.dumps(dict(offsets)))
             pipe.execute()
 
         self._patiently(write)

@@ -69,7 +69,9 @@ class LegalIds:
         if ids.null_count() == len(ids):
             return ids
         distinct = ids.unique().drop_nulls()
-        bad = distinct.filter(pl.Series([self.why_not(text) is not None for text in distinct.to_list()], dtype=pl.Boolean))
+        bad = distinct.filter(
+            pl.Series([self.why_not(text) is not None for text in distinct.to_list()], dtype=pl.Boolean)
+        )
         if bad.is_empty():
             return ids
         return pl.select(pl.when(~ids.is_in(bad.implode())).then(ids)).to_series().alias(ids.name)

@@ -75,10 +75,9 @@ class Stitching:
         )
         owner = starts["user"].gather(placed["start"])
         found = pl.DataFrame({"row": placed["row"], "owner": owner})
-        return (
-            pl.DataFrame({"row": pl.int_range(rows.height, dtype=pl.Int64, eager=True)})
-            .join(found, on="row", how="left", maintain_order="left")["owner"]
-        )
+        return pl.DataFrame({"row": pl.int_range(rows.height, dtype=pl.Int64, eager=True)}).join(
+            found, on="row", how="left", maintain_order="left"
+        )["owner"]
 
 
 class Stitcher:
@@ -98,14 +97,14 @@ class Stitcher:
         self._claimed = BloomFilter(CLAIMED_DEVICES)
 
     def recover(self, warehouse: Warehouse) -> None:
-        """Brings Redis to where the warehouse is: by what it missed, or anew if it is another's or ahead."""
+        """Brings Redis to where the warehouse is: by what it missed, or anew if it is ahead or of another generation."""
         committed = {f"{p.topic}/{p.partition}": p.next_offset for p in warehouse.progress().values()}
-        covered = self._graph.covers(warehouse.warehouse_id, warehouse.generation)
+        covered = self._graph.covers()
         with warehouse.reader() as con:
             if covered is None or any(covered[k] > committed.get(k, 0) for k in covered):
                 if committed:
                     log.warning("Redis holds nothing of this warehouse's identity state: rebuilding it from the ledger")
-                self._graph.clear(warehouse.warehouse_id, warehouse.generation)
+                self._graph.clear()
                 self._rebuild(con, None, committed)
             elif covered != committed:
                 self._rebuild(con, _devices_since(con, covered), committed)
@@ -113,9 +112,7 @@ class Stitcher:
                 con.execute("select distinct hash(anonymous_id) as h from stream.identity_facts").fetchnumpy()["h"]
             )
 
-    def _rebuild(
-        self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None, committed: dict[str, int]
-    ) -> None:
+    def _rebuild(self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None, committed: dict[str, int]) -> None:
         rewritten = {row[0] for row in con.execute(_REWRITTEN).fetchall()}
         states: dict[str, DeviceState] = {}
         for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
@@ -137,7 +134,8 @@ class Stitcher:
             [
                 ledger.facts_in(
                     events.filter(
-                        pl.col("anonymous_id").is_not_null() & (pl.col("known_user").is_not_null() | pl.col("is_logout"))
+                        pl.col("anonymous_id").is_not_null()
+                        & (pl.col("known_user").is_not_null() | pl.col("is_logout"))
                     ),
                     self._legal,
                 ),
@@ -228,9 +226,7 @@ class Stitcher:
             pl.Series("reason", reasons, dtype=pl.String),
         )
 
-    def _aliases(
-        self, con: duckdb.DuckDBPyConnection, events: pl.DataFrame
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _aliases(self, con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Aliases that link an anonymous id, as (anonymous_id, event_at, message_id, user_id), and the refused ones."""
         aliases = events.filter(pl.col("previous_id").is_not_null()).select(
             pl.col("previous_id").alias("anonymous_id"), "event_at", "message_id", pl.col("known_user").alias("user_id")

@@ -39,7 +39,9 @@ cli.add_typer(dead_letters, name="dead-letters")
 
 WarehouseOption = Annotated[
     Path | None,
-    typer.Option("--warehouse", help="The DuckDB file [env STITCHLINE_WAREHOUSE; default .stitchline/warehouse.duckdb]"),
+    typer.Option(
+        "--warehouse", help="The DuckDB file [env STITCHLINE_WAREHOUSE; default .stitchline/warehouse.duckdb]"
+    ),
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file [default ./stitchline.toml]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
@@ -72,13 +74,18 @@ def _version(wanted: bool) -> None:
 
 @cli.callback()
 def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, on standard error.")] = False,
 ) -> None:
+    for_people = RichHandler(console=err, show_path=False, markup=False)
+    for_machines = logging.StreamHandler()
+    for_machines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(message)s",
-        handlers=[RichHandler(console=err, show_path=False, rich_tracebacks=False, markup=False)],
+        handlers=[for_people if err.is_terminal else for_machines],
     )
     for noisy in ("httpx", "httpcore", "asyncio", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -101,8 +108,11 @@ def up(
     stopping = threading.Event()
     with stop_on_signals(stopping), dependencies(settings, kafka=True) as addresses:
         with Service(settings, addresses, stopping) as service:
-            err.print(f"The page is at [bold]{service.url}[/bold]. Waiting for events on topic {settings.kafka.topic!r}.")
-            err.print(show.producer_command(addresses.bootstrap or "", settings.kafka.topic), markup=False, soft_wrap=True)
+            waits = f"Waiting for events on topic {settings.kafka.topic!r}."
+            err.print(f"The page is at [bold]{service.url}[/bold]. {waits}", soft_wrap=True)
+            err.print(
+                show.producer_command(addresses.bootstrap or "", settings.kafka.topic), markup=False, soft_wrap=True
+            )
             service.wait()
             err.print("Stopping: what was read is being committed …")
 
@@ -128,8 +138,12 @@ def demo(
 
 @cli.command()
 def replay(
-    files: Annotated[list[str] | None, typer.Argument(help="JSONL files, plain, .gz or .zst; - is standard input.")] = None,
-    topic: Annotated[str | None, typer.Option(help="A Kafka topic instead of files: from where it was left to its end.")] = None,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="JSONL files, plain, .gz or .zst; - is standard input.")
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="A Kafka topic instead of files: from where it was left to its end.")
+    ] = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,

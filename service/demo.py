@@ -57,7 +57,13 @@ def _fast_forward(
     began = time.monotonic()
     production = _Production(shop.history(), addresses, topic, stopping)
     production.start()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("events"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(f"{shop.days} days of a shop", total=shop.days * _EVENTS_A_DAY)
         while not stopping.wait(0.2):
@@ -70,7 +76,9 @@ def _fast_forward(
         return
     counts = service.flow.counts
     with service.reader() as con:
-        row = con.execute("select count(*), count(distinct anonymous_id), count(distinct person_id) from stream.sessions").fetchone()
+        row = con.execute(
+            "select count(*), count(distinct anonymous_id), count(distinct person_id) from stream.sessions"
+        ).fetchone()
     assert row is not None
     console.print(
         f"{counts.consumed:,} records in {time.monotonic() - began:.0f} s: {counts.stored:,} events stored, "

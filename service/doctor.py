@@ -35,7 +35,9 @@ def _configured() -> Finding:
 def _warehouse(settings: Settings) -> Finding:
     path = settings.warehouse.path
     if not path.exists():
-        return _finding("warehouse", f"{path} is not there yet", advice="`stitchline up` or `stitchline replay` makes it.")
+        return _finding(
+            "warehouse", f"{path} is not there yet", advice="`stitchline up` or `stitchline replay` makes it."
+        )
     try:
         held = ask(settings, "POST", "/api/sql", {"sql": "select count(*) as events from stream.events"})[0]["events"]
     except StitchlineError as error:
@@ -52,7 +54,9 @@ def _flow(settings: Settings) -> list[Finding]:
         return [_finding("flow", str(error), ok=False)]
     if state["status"] == "stopped":
         return [_finding("flow", "no service runs on this warehouse", advice="`stitchline up` starts one.")]
-    found = f"{state['status']}, {state['events_per_second']:,.0f} events a second, {state['lag_records']:,} records behind"
+    found = (
+        f"{state['status']}, {state['events_per_second']:,.0f} events a second, {state['lag_records']:,} records behind"
+    )
     detail = f" – {state['detail']}" if state["detail"] else ""
     return [
         _finding(

@@ -74,10 +74,14 @@ class Flow:
         self._ended = False
         self._batch = min(BATCH, settings.flow.commit_events)
         rules = settings.flow_rules()
-        self._graph = Graph(redis_url, stopping, lambda why: self._wait("redis", why))
-        stitcher = Stitcher(
-            self._graph, rules.legal, settings.sessions.logout_events, settings.identity.look_back
+        self._graph = Graph(
+            redis_url,
+            warehouse.warehouse_id,
+            warehouse.generation,
+            stopping,
+            lambda why: self._wait("redis", why),
         )
+        stitcher = Stitcher(self._graph, rules.legal, settings.sessions.logout_events, settings.identity.look_back)
         stitcher.recover(warehouse)
         self._config = settings.kafka.client_config(bootstrap) if bootstrap is not None else {}
         self._checkpointer = Checkpointer(
@@ -93,7 +97,9 @@ class Flow:
     def replay_files(self, files: list[str], read: Callable[[str, int], None] = lambda *_: None) -> None:
         """Runs over `files` to their ends and closes every session."""
         progress = self._checkpointer.progress
-        source = FileSource(files, lambda t: p.next_offset if (p := progress.get((t, 0))) else 0, self._stopping, self._batch, read)
+        source = FileSource(
+            files, lambda t: p.next_offset if (p := progress.get((t, 0))) else 0, self._stopping, self._batch, read
+        )
         self._run(source)
         self._checkpointer.finish(close_sessions=not self._stopping.is_set())
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from flows.files import STDIN
 from service.flow import Flow
-from service.runtime import dependencies, stop_on_signals
+from service.runtime import dependencies, open_warehouse, stop_on_signals
 from service.settings import Settings
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError
@@ -34,7 +34,13 @@ def replay_files(settings: Settings, files: list[str], console: Console) -> dict
 
 def replay_topic(settings: Settings, console: Console) -> dict[str, Any]:
     """Runs the flow over the topic up to its end and returns what it did (see `_summary`)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("records"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("records"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(f"replaying topic {settings.kafka.topic}", total=None)
         return _replay(
@@ -49,7 +55,7 @@ def _replay(settings: Settings, topic: str | None, run: Any) -> dict[str, Any]:
     with (
         stop_on_signals(stopping),
         dependencies(settings, kafka=topic is not None) as addresses,
-        Warehouse.open(settings.warehouse.path, memory_limit=settings.warehouse.memory_limit) as warehouse,
+        open_warehouse(settings) as warehouse,
     ):
         flow = Flow(settings, warehouse, addresses.redis_url, addresses.bootstrap, stopping)
         failure: list[BaseException] = []

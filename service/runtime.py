@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 
 EMBEDDED_PARTITIONS: Final = 4
 """Of the topic on a Kafka of our own: as many as a machine of a few cores has use for."""
+
+
+_WAREHOUSE_PATIENCE: Final = timedelta(seconds=5)
+"""A question on the command line holds the file for a second at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,13 @@ def dependencies(settings: Settings, *, kafka: bool) -> Iterator[Addresses]:
         yield Addresses(bootstrap if kafka else None, url)
 
 
+def open_warehouse(settings: Settings) -> Warehouse:
+    """The warehouse of the settings, to write to."""
+    return Warehouse.open(
+        settings.warehouse.path, memory_limit=settings.warehouse.memory_limit, patience=_WAREHOUSE_PATIENCE
+    )
+
+
 @contextmanager
 def stop_on_signals(stopping: threading.Event) -> Iterator[None]:
     """SIGTERM and Ctrl-C set `stopping`; a second Ctrl-C ends the process at once."""
@@ -89,7 +101,7 @@ class Service:
         self._stopping = stopping
         self._funnels = _definitions(settings.funnels)
         self._failure: BaseException | None = None
-        self.warehouse = Warehouse.open(settings.warehouse.path, memory_limit=settings.warehouse.memory_limit)
+        self.warehouse = open_warehouse(settings)
         try:
             self.flow = Flow(settings, self.warehouse, addresses.redis_url, addresses.bootstrap, stopping)
         except BaseException:
@@ -98,7 +110,9 @@ class Service:
         token = settings.web.token.get_secret_value() if settings.web.token is not None else None
         self._app = create_app(self, token=token, host=settings.web.host)
         self._server = uvicorn.Server(
-            uvicorn.Config(self._app, host=settings.web.host, port=settings.web.port, log_level="warning", access_log=False)
+            uvicorn.Config(
+                self._app, host=settings.web.host, port=settings.web.port, log_level="warning", access_log=False
+            )
         )
         self._server.config.load()
         self._sockets = [self._bound(settings)]

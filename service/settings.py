@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from flows.checkpoint import CheckpointLimits, FlowRules
 from flows.clock import DEFAULT_REORDER_WINDOW
@@ -76,7 +76,9 @@ class WarehouseSettings(_Section):
 
 
 class SessionSettings(_Section):
-    gap: Duration = Field(default=timedelta(minutes=30), description="A silence greater than this starts a new session.")
+    gap: Duration = Field(
+        default=timedelta(minutes=30), description="A silence greater than this starts a new session."
+    )
     gap_by_library: dict[str, Duration] = Field(
         default_factory=dict, description="Other gaps by context.library.name; the later event's library decides."
     )
@@ -120,7 +122,11 @@ class Settings(BaseSettings):
     """All settings of Stitchline."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
     )
 
     kafka: KafkaSettings = KafkaSettings()
@@ -130,7 +136,9 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     flow: FlowSettings = FlowSettings()
     web: WebSettings = WebSettings()
-    funnels: Path | None = Field(default=None, description="A folder of funnel definitions (*.json) to show on the page.")
+    funnels: Path | None = Field(
+        default=None, description="A folder of funnel definitions (*.json) to show on the page."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -141,6 +149,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(env_settings, EnvSettingsSource)
+        # STITCHLINE_WAREHOUSE is a path, for `load_settings`, where this would expect a whole section.
+        env_settings.env_vars = {k: v for k, v in env_settings.env_vars.items() if k != "stitchline_warehouse"}
         return env_settings, init_settings  # the file's values come in by init, and the environment goes above them
 
     def flow_rules(self) -> FlowRules:
@@ -227,7 +238,9 @@ def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
             raise SettingsError(f"The settings file {path} is not there. Check the path.", file=path) from None
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"The settings file {path} cannot be read: {error}. Mend it, or move it away.", file=path) from None
+        raise SettingsError(
+            f"The settings file {path} cannot be read: {error}. Mend it, or move it away.", file=path
+        ) from None
 
 
 def _refuse_unknown_variables() -> None:
@@ -253,7 +266,9 @@ def _explain(error: ValidationError, path: Path | None, section: str | None = No
     for name, problem in zip(_names(error), error.errors(), strict=True):
         full = f"{section}.{name}" if section else name
         variable = PREFIX + full.upper().replace(".", "__")
-        found = "it is no setting" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        found = (
+            "it is no setting" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        )
         told.append(f"{full} ({variable}): {found}")
     where = f" in {path} or the environment" if path is not None else ""
     return f"Bad settings{where}: {'; '.join(told)}. `stitchline doctor --settings` lists all settings."

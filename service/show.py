@@ -71,7 +71,12 @@ def session(told: dict[str, Any]) -> None:
     for name, value in told["session"].items():
         out.print(f"[bold]{name:18}[/bold] {_cell(value)}")
     out.print()
-    rows([{k: e[k] for k in ("event_at", "type", "name", "path", "user_id", "message_id") if k in e} for e in told["events"]])
+    rows(
+        [
+            {k: e[k] for k in ("event_at", "type", "name", "path", "user_id", "message_id") if k in e}
+            for e in told["events"]
+        ]
+    )
     if told.get("more"):
         out.print("… and more", style="dim")
 

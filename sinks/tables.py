@@ -149,7 +149,9 @@ def append_identity(
     for table, rows in (("identity_facts", facts), ("identity_verdicts", verdicts)):
         if not rows.is_empty():
             with _registered(con, "told", rows.to_arrow()):
-                con.execute(f"insert into stream.{table} ({', '.join(rows.columns)}, recorded_at) select *, now() from told")
+                con.execute(
+                    f"insert into stream.{table} ({', '.join(rows.columns)}, recorded_at) select *, now() from told"
+                )
     if overridden:
         con.execute("delete from stream.person_overrides where anonymous_id in (select unnest($1))", [overridden])
     if not overrides.is_empty():

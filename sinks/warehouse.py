@@ -6,11 +6,12 @@ There is one writer; readers are cursors of the same database and see whole chec
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,8 @@ SCHEMA_VERSION: Final = 1
 
 _MIGRATIONS: Final = {1: "schema.sql"}
 """By version: the script that leads there from the version before."""
+
+_HELD: Final = "Could not set lock on file"  # how DuckDB says it
 
 WAL_LIMIT: Final = "256MB"
 """DuckDB checkpoints its file when the write-ahead log is this large: seldom enough to cost little, small enough to
@@ -68,8 +71,16 @@ class Warehouse:
         self.warehouse_id, self.generation = row
 
     @classmethod
-    def open(cls, path: Path, *, memory_limit: str | None = None, threads: int | None = None) -> Warehouse:
-        """The warehouse at `path`, made if it is not there, migrated to SCHEMA_VERSION.
+    def open(
+        cls,
+        path: Path,
+        *,
+        memory_limit: str | None = None,
+        threads: int | None = None,
+        patience: timedelta = timedelta(),
+    ) -> Warehouse:
+        """The warehouse at `path`, made if it is not there, migrated to SCHEMA_VERSION. If another process has it, as a
+        question on the command line does for a moment, it is waited for as long as `patience`.
 
         Raises WarehouseHeld if another process has it, WarehouseTooNew if a later version of Stitchline wrote it,
         and WarehouseError if the file cannot be used.
@@ -79,11 +90,19 @@ class Warehouse:
             config["memory_limit"] = memory_limit
         if threads is not None:
             config["threads"] = threads
+        deadline = time.monotonic() + patience.total_seconds()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = duckdb.connect(str(path), config=config)
+            while True:
+                try:
+                    connection = duckdb.connect(str(path), config=config)
+                    break
+                except duckdb.IOException as error:
+                    if _HELD not in str(error) or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)
         except (duckdb.Error, OSError) as error:
-            if "lock" in str(error):
+            if _HELD in str(error):
                 raise WarehouseHeld(
                     f"The warehouse {path} is held by another process. Stop that process, or ask it: a running "
                     "`stitchline up` answers the same commands.",
@@ -140,7 +159,9 @@ class Warehouse:
 
 def save_progress(writer: duckdb.DuckDBPyConnection, rows: list[Progress]) -> None:
     """Replaces the rows of these partitions. Part of the checkpoint's transaction."""
-    writer.executemany('delete from stream.progress where topic = ? and "partition" = ?', [[r.topic, r.partition] for r in rows])
+    writer.executemany(
+        'delete from stream.progress where topic = ? and "partition" = ?', [[r.topic, r.partition] for r in rows]
+    )
     writer.executemany(
         f"insert into stream.progress ({_PROGRESS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [

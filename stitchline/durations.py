@@ -17,12 +17,12 @@ _UNITS = {
     "w": timedelta(weeks=1),
 }
 _SPELLINGS = {
-    **{s: "ms" for s in ("ms", "msec", "millisecond", "milliseconds")},
-    **{s: "s" for s in ("s", "sec", "secs", "second", "seconds")},
-    **{s: "m" for s in ("m", "min", "mins", "minute", "minutes")},
-    **{s: "h" for s in ("h", "hour", "hours")},
-    **{s: "d" for s in ("d", "day", "days")},
-    **{s: "w" for s in ("w", "week", "weeks")},
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), "m"),
+    **dict.fromkeys(("h", "hour", "hours"), "h"),
+    **dict.fromkeys(("d", "day", "days"), "d"),
+    **dict.fromkeys(("w", "week", "weeks"), "w"),
 }
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 

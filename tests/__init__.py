@@ -1,0 +1,1 @@
+"""Mirrors the packages; services.py gives real Kafka and Redis."""
