@@ -116,7 +116,10 @@ class AccessMiddleware:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
+                static = scope["path"].startswith("/static/")
+                headers.setdefault(
+                    "Cache-Control", "no-cache" if static else "no-store"
+                )  # no-cache: ask again, by ETag
             await send(message)
 
         answer: ASGIApp = self._access.refusal(scope) or self._app

@@ -123,3 +123,11 @@ def test_every_answer_carries_the_policy(reading_api: httpx.Client, path: str) -
     assert headers["content-security-policy"].startswith("default-src 'self';")
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_never_changes_is_asked_for_by_its_etag(reading_api: httpx.Client) -> None:
+    first = reading_api.get("/static/app.css")
+    assert first.headers["cache-control"] == "no-cache"
+    again = reading_api.get("/static/app.css", headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+    assert reading_api.get("/").headers["cache-control"] == "no-store"
