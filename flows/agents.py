@@ -41,23 +41,20 @@ def with_agents(events: pl.DataFrame) -> pl.DataFrame:
 
     Takes the columns user_agent, device_type, os. Each distinct user agent is looked at once.
     """
-    distinct = events["user_agent"].unique().drop_nulls()
-    agents = [agent_of(text) for text in distinct.to_list()]
-    told = pl.DataFrame(
-        {
-            "user_agent": distinct,
-            "told_device": pl.Series([a.device_type for a in agents], dtype=pl.String),
-            "browser": pl.Series([a.browser for a in agents], dtype=pl.String),
-            "told_os": pl.Series([a.os for a in agents], dtype=pl.String),
-            "is_bot": pl.Series([a.is_bot for a in agents], dtype=pl.Boolean),
-        }
-    )
-    return (
-        events.join(told, on="user_agent", how="left", maintain_order="left")
-        .with_columns(
-            device_type=pl.coalesce("device_type", "told_device"),
-            os=pl.coalesce("os", "told_os"),
-            is_bot=pl.col("is_bot").fill_null(value=False),
+    agents = events["user_agent"].to_arrow().dictionary_encode()
+    told = [agent_of(text) for text in agents.dictionary.to_pylist()]
+    which = pl.Series(agents.indices)
+
+    def of(values: list[str | None]) -> pl.Series:
+        return (
+            pl.Series(values, dtype=pl.String).gather(which)
+            if values
+            else pl.Series([None] * len(which), dtype=pl.String)
         )
-        .drop("told_device", "told_os")
+
+    return events.with_columns(
+        device_type=pl.coalesce("device_type", of([agent.device_type for agent in told])),
+        browser=of([agent.browser for agent in told]),
+        os=pl.coalesce("os", of([agent.os for agent in told])),
+        is_bot=of(["bot" if agent.is_bot else None for agent in told]).is_not_null(),
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -43,11 +42,10 @@ CONSUMER_DEFAULTS: Final = {
 }
 """librdkafka settings, each of which `[kafka.config]` can override."""
 
-_STATUS_EVERY: Final = timedelta(milliseconds=200)
-"""A partition without records says so this often, which drives the timed commit and the clock of quiet partitions."""
-
 _WAIT_FOR_MORE: Final = 0.02  # seconds that a read may wait for a full batch
-_PAUSE: Final = timedelta(milliseconds=10)
+_PAUSE: Final = timedelta(milliseconds=200)
+"""Between two reads of a partition that gave less than a full batch: small batches cost more than they are worth, and
+what is visible within two seconds may wait a fifth of one."""
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 10.0  # seconds
 
 Waiting = Callable[[str | None], None]
@@ -131,7 +129,6 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._next = self._committed or 0
         self._at_end = False
         self._away: str | None = None
-        self._said_at = 0.0
         self._awake = datetime.now(UTC)
         self._consumer = Consumer({**source.config, "error_cb": self._on_error})
         start = OFFSET_BEGINNING if self._committed is None else self._committed
@@ -150,15 +147,12 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._back()
         for message in told:  # the end of the partition is told behind its last record
             self._note(message)
+        if len(records) < self._source.batch and self._at_end:
+            self._awake = datetime.now(UTC) + _PAUSE
         if records:
             self._next = max(self._next, records[-1].offset() + 1)
-            self._tell_group()
-            return [self._batch(records)]
-        self._awake = datetime.now(UTC) + _PAUSE
-        if time.monotonic() - self._said_at < _STATUS_EVERY.total_seconds():
-            return []
         self._tell_group()
-        return [self._batch([])]
+        return [self._batch(records)]
 
     def next_awake(self) -> datetime | None:
         return self._awake
@@ -171,7 +165,6 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._consumer.close()
 
     def _batch(self, records: list[Message]) -> RawBatch:
-        self._said_at = time.monotonic()
         if records:
             log.debug("read %d records of partition %d, up to offset %d", len(records), self._partition, self._next)
         times = [m.timestamp() for m in records]

@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Final
 
 import duckdb
-import numpy as np
 import polars as pl
 
 from identity import ledger
@@ -143,12 +142,12 @@ class Stitcher:
             ]
         )
         hashes = events["device_hash"].to_numpy()
-        told = dict(
+        told = (
             events.select("anonymous_id", "device_hash")
             .join(facts.select("anonymous_id"), on="anonymous_id", how="semi")
             .unique("anonymous_id")
-            .iter_rows()
         )
+        old = dict(zip(told["anonymous_id"].to_list(), may_be_stored(told["device_hash"].to_numpy()), strict=True))
         maybe = events["anonymous_id"].filter(
             pl.Series(self._claimed.may_contain(hashes)) & events["anonymous_id"].is_not_null()
         )
@@ -179,7 +178,7 @@ class Stitcher:
             if state.rewritten:
                 found.overridden.append(device)
                 overrides += [_override(device, stretch) for stretch in stretches]
-            elif device not in told or may_be_stored(np.array([told[device]], np.uint64))[0]:
+            elif old.get(device, True):
                 overrides += [
                     _override(device, taken) for fact in added if (taken := _taken(fact, stretches)) is not None
                 ]

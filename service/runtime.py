@@ -72,7 +72,10 @@ def dependencies(settings: Settings, *, kafka: bool) -> Iterator[Addresses]:
 def open_warehouse(settings: Settings) -> Warehouse:
     """The warehouse of the settings, to write to."""
     return Warehouse.open(
-        settings.warehouse.path, memory_limit=settings.warehouse.memory_limit, patience=_WAREHOUSE_PATIENCE
+        settings.warehouse.path,
+        memory_limit=settings.warehouse.memory_limit,
+        threads=settings.warehouse.threads,
+        patience=_WAREHOUSE_PATIENCE,
     )
 
 

@@ -73,6 +73,11 @@ class WarehouseSettings(_Section):
         default=Path(".stitchline/warehouse.duckdb"), description="The DuckDB file (also STITCHLINE_WAREHOUSE)."
     )
     memory_limit: str = Field(default="1GB", description="What DuckDB may use, beside the flow's own memory.")
+    threads: int = Field(
+        default=max(1, (os.cpu_count() or 1) // 2),
+        ge=1,
+        description="DuckDB's. Half the cores: with all of them a checkpoint costs half as much CPU again.",
+    )
 
 
 class SessionSettings(_Section):
