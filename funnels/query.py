@@ -94,8 +94,8 @@ def compile_funnel(definition: FunnelDefinition, as_of: datetime | None = None) 
         "matched": _matched(definition, bind),
         "copied": "select copy from matched group by copy having count(*) > 1",
         "once": _ONCE,
-        "subjects": "select subject, row_number() over () as id from (select distinct subject from once)",
-        "events": "select s.id as subject, o.* exclude (subject) from once as o join subjects as s using (subject)",
+        "subjects": _STARTED,
+        "events": "select id as subject, does, o.* exclude (subject) from once as o join subjects using (subject)",
     }
     if competing:
         tables |= _INSTANTS
@@ -129,12 +129,21 @@ qualify row_number() over (partition by anonymous_id, message_id order by event_
 """Of rows with the same (anonymous_id, message_id) the earliest. Hashes find the few candidates: sorting all rows by
 two texts would cost more than the rest of the funnel."""
 
+_STARTED: Final = """
+select subject, row_number() over () as id, bit_or(fills) as does
+from once
+group by subject
+having bit_or(fills) & 1 <> 0
+"""
+"""Subjects that do the first step at all, a number for each, by which to sort faster than by its text, and which
+steps it does at any time: who never does the next step need not wait for it."""
+
 _INSTANTS: Final = {
     "equals": """
-        select subject, micros, fills, count(*) as number, min(message_id) as message_id,
+        select subject, does, micros, fills, count(*) as number, min(message_id) as message_id,
             arg_min_null(value, message_id) as value
         from events
-        group by subject, micros, fills
+        group by subject, does, micros, fills
     """,
     "instants": """
         select subject, micros, bit_or(fills) as fills, list({'fills': fills, 'number': number}) as equals
@@ -218,18 +227,18 @@ def _equals(place: EventField, value: Value, bind: _Binder) -> str:
 
 
 def _entries(definition: FunnelDefinition, competing: list[list[int]], bind: _Binder) -> str:
-    """Every entry, at the steps that its first instant fills: (subject, reached, at_1 …, message_id, value)."""
+    """Every entry, at the steps that its first instant fills: (subject, does, reached, at_1 …, message_id, value)."""
     steps = len(definition.steps)
     started = f"a.micros < {bind(_micros(definition.until))}" if definition.until is not None else "true"
     if not competing:
         own = ", a.message_id, a.value" if definition.breakdown else ""
         return f"""
-            select a.subject, 1 as reached, a.micros as at_1{own}
+            select a.subject, a.does, 1 as reached, a.micros as at_1{own}
             from events as a
             where a.fills & 1 <> 0 and {started}
         """
     return f"""
-        select subject, 1 + {_run(1, steps, competing, "i.equals", less="a.fills")} as reached,
+        select subject, a.does, 1 + {_run(1, steps, competing, "i.equals", less="a.fills")} as reached,
             {_filled("micros", "reached", range(1, steps + 1))}, a.message_id, a.value
         from equals as a
         join instants as i using (subject, micros)
@@ -248,6 +257,7 @@ def _advance(definition: FunnelDefinition, competing: list[list[int]], reached: 
     else:
         source, frame, last = "events", "current row", reached + 1
         run, instant = "1", ""
+    goes_on = f"reached = {reached} and does & {1 << reached} <> 0"
     later = [f"at_{step}" for step in range(reached + 1, steps + 1)] if competing else []
     return {
         f"waiting_{reached}": f"""
@@ -255,7 +265,7 @@ def _advance(definition: FunnelDefinition, competing: list[list[int]], reached: 
                 partition by subject order by micros range between {frame} and unbounded following
             ) as next
             from (
-                select *, at_{reached} as micros, null as filled_at from entries_{reached} where reached = {reached}
+                select *, at_{reached} as micros, null as filled_at from entries_{reached} where {goes_on}
                 union all by name
                 select subject, micros, micros as filled_at from {source} where fills & {1 << reached} <> 0
             )
@@ -266,7 +276,7 @@ def _advance(definition: FunnelDefinition, competing: list[list[int]], reached: 
             from waiting_{reached} as w {instant}
         """,
         f"entries_{reached + 1}": f"""
-            from entries_{reached} where reached <> {reached}
+            from entries_{reached} where not ({goes_on})
             union all by name
             select * exclude ({", ".join(["reached", "micros", "filled_at", "next", "run", *later])}),
                 reached + run as reached, {_filled("next", f"{reached} + run", range(reached + 1, last + 1))}
