@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -31,7 +31,7 @@ from identity.stitch import Stitcher, Stitching
 from sinks import tables
 from sinks.dead_letters import DeadLetterTopic
 from sinks.warehouse import Progress, Warehouse, save_progress
-from stitchline.bloom import BloomFilter, Hashes
+from stitchline.bloom import BloomFilter, Flags, Hashes
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,15 @@ class Committed:
 class FlowRules:
     """Everything that decides about the outcome, in one place."""
 
-    sessions: SessionRules = SessionRules()
-    legal: LegalIds = LegalIds()
+    sessions: SessionRules = field(default_factory=SessionRules)
+    legal: LegalIds = field(default_factory=LegalIds)
     reorder_window: timedelta = DEFAULT_REORDER_WINDOW
+
+
+_FOREIGN_KEYS: Final = (
+    "Topic %s has records whose key is not their anonymousId (first seen in partition %d). They are kept; sessions stay "
+    "right, but cost more. Key the topic by anonymousId."
+)
 
 
 class Checkpointer:
@@ -164,11 +170,10 @@ class Checkpointer:
         if not batches:
             return
         began = time.monotonic()
-        offsets = {(b.topic, b.partition): b.next_offset for b in batches}
-        events = self._together(batches)
-        watermarks_before = self._watermarks()
-        events, duplicates = self._deduplicate(events, watermarks_before)
-        progress = self._advance(batches, events, duplicates, offsets)
+        arrived = self._together(batches)
+        arrived, new = self._deduplicate(arrived)
+        progress = self._advance(batches, arrived, new)
+        events = arrived if new.all() else arrived.filter(pl.Series(new))
         if not any(b.consumed for b in batches) and not self._moved(progress):
             return
         if self._dead_letters is not None:
@@ -183,7 +188,7 @@ class Checkpointer:
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
             save_progress(con, list(progress.values()))
         self._progress.update(progress)
-        log.debug("committed %d events up to %s", events.height, offsets)
+        log.debug("committed %d events up to %s", events.height, {key: p.next_offset for key, p in progress.items()})
         with self._warehouse.reader() as con:
             self._stitcher.committed(
                 con, stitching, {f"{p.topic}/{p.partition}": p.next_offset for p in self._progress.values()}
@@ -194,7 +199,7 @@ class Checkpointer:
             Committed(
                 consumed=sum(b.consumed for b in batches),
                 stored=events.height,
-                duplicates=duplicates.height,
+                duplicates=arrived.height - events.height,
                 dead=sum(b.dead.num_rows for b in batches),
                 late=int(events["is_late"].sum()) if events.height else 0,
                 recut=recuts,
@@ -221,23 +226,21 @@ class Checkpointer:
 
     # Deduplicate
 
-    def _deduplicate(self, events: pl.DataFrame, watermarks: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Events that are new, and those that are copies; the first committed wins, whatever time the copy carries."""
-        messages = _messages(events)
-        late = messages.at <= watermarks[messages.source]
-        new = first_of_each(messages)
-        new &= ~self._seen.contains(messages)
-        evicted_to = self._floors()
-        foreign = events["foreign_key"].to_numpy() & (messages.at <= evicted_to.max(initial=_LOWEST))
-        doubtful = new & ((messages.at <= evicted_to[messages.source]) | foreign)
-        if doubtful.any():
-            asked = events.filter(pl.Series(doubtful)).select("anonymous_id", "message_id")
+    def _deduplicate(self, arrived: pl.DataFrame) -> tuple[pl.DataFrame, Flags]:
+        """`arrived` with `is_late`, and which of them are new; the first committed wins, whatever time a copy carries."""
+        messages, watermarks = _messages(arrived), self._watermarks()
+        new = first_of_each(messages) & ~self._seen.contains(messages)
+        floors = self._floors()
+        forgotten = messages.at <= floors[messages.source]
+        # A record under another device's key may be a copy of one that came by another partition.
+        forgotten |= arrived["foreign_key"].to_numpy() & (messages.at <= floors.max(initial=_LOWEST))
+        doubtful = np.flatnonzero(new & forgotten)
+        if len(doubtful):
+            asked = arrived[doubtful].select("anonymous_id", "message_id")
             with self._warehouse.reader() as con:
-                new[np.flatnonzero(doubtful)[tables.stored_already(con, asked)]] = False
-        events = events.with_columns(is_late=pl.Series(late))
-        if new.all():
-            return events, events.clear()
-        return events.filter(pl.Series(new)), events.filter(pl.Series(~new))
+                new[doubtful[tables.stored_already(con, asked)]] = False
+        late = messages.at <= watermarks[messages.source]
+        return arrived.with_columns(is_late=pl.Series(late)), new
 
     def _remember(self, events: pl.DataFrame) -> None:
         messages = _messages(events)
@@ -270,53 +273,42 @@ class Checkpointer:
         return marks
 
     def _advance(
-        self,
-        batches: list[DecodedBatch],
-        events: pl.DataFrame,
-        duplicates: pl.DataFrame,
-        offsets: dict[tuple[str, int], int],
+        self, batches: list[DecodedBatch], arrived: pl.DataFrame, new: Flags
     ) -> dict[tuple[str, int], Progress]:
         """Where the partitions of these batches stand once this is committed."""
-        counts = {key: rows for (key,), rows in pl.concat([events, duplicates]).group_by("source")}
+        source, at = arrived["source"].to_numpy(), arrived["at"].to_numpy()
+        late, foreign = arrived["is_late"].to_numpy() & new, arrived["foreign_key"].to_numpy() & new
         advanced: dict[tuple[str, int], Progress] = {}
         now = datetime.now(UTC)
-        for key, next_offset in offsets.items():
+        for key in dict.fromkeys((b.topic, b.partition) for b in batches):
             mine = [b for b in batches if (b.topic, b.partition) == key]
+            rows = source == self._sources.of(key)
             before = self._progress.get(key, Progress(*key))
-            source = self._sources.of(key)
-            rows = counts.get(source)
             clock = PartitionClock(before.greatest_event_at, before.watermark)
             kafka_at = max((b.last_kafka_at for b in mine if b.last_kafka_at is not None), default=None)
-            last_kafka_at = _EPOCH + kafka_at * _MICROSECOND if kafka_at is not None else before.last_kafka_at
-            if rows is not None:
-                greatest = rows["event_at"].max()
-                assert isinstance(greatest, datetime)
-                clock = clock.saw(greatest.replace(tzinfo=UTC), self._rules.reorder_window)
+            last_kafka_at = _time(kafka_at) if kafka_at is not None else before.last_kafka_at
+            if rows.any():
+                clock = clock.saw(_time(int(at[rows].max())), self._rules.reorder_window)
             if mine[-1].at_end and mine[-1].read_at is not None:
                 clock = clock.at_end(mine[-1].read_at, last_kafka_at, self._rules.reorder_window)
-            stored = events.filter(pl.col("source") == source)
-            copies = duplicates.filter(pl.col("source") == source).height
+            stored = int((rows & new).sum())
             advanced[key] = replace(
                 before,
-                next_offset=next_offset,
+                next_offset=mine[-1].next_offset,
                 watermark=clock.watermark,
                 greatest_event_at=clock.greatest_event_at,
                 consumed=before.consumed + sum(b.consumed for b in mine),
-                stored=before.stored + stored.height,
-                duplicates=before.duplicates + copies,
+                stored=before.stored + stored,
+                duplicates=before.duplicates + int(rows.sum()) - stored,
                 dead=before.dead + sum(b.dead.num_rows for b in mine),
                 last_kafka_at=last_kafka_at,
-                late=before.late + int(stored["is_late"].sum()),
-                foreign_keys=before.foreign_keys + int(stored["foreign_key"].sum()),
+                late=before.late + int((late & rows).sum()),
+                foreign_keys=before.foreign_keys + int((foreign & rows).sum()),
                 committed_at=now,
             )
             if advanced[key].foreign_keys and key[0] not in self._warned_of_keys:
                 self._warned_of_keys.add(key[0])
-                log.warning(
-                    "Topic %s has records whose key is not their anonymousId (first seen in partition %d). They are kept; "
-                    "sessions stay right, but cost more. Key the topic by anonymousId.",
-                    *key,
-                )
+                log.warning(_FOREIGN_KEYS, *key)
         return advanced
 
     def _moved(self, progress: dict[tuple[str, int], Progress]) -> bool:
@@ -424,6 +416,10 @@ class _Sources:
             },
             orient="row",
         )
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + microseconds * _MICROSECOND
 
 
 def _messages(events: pl.DataFrame) -> Messages:

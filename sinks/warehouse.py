@@ -85,7 +85,11 @@ class Warehouse:
         Raises WarehouseHeld if another process has it, WarehouseTooNew if a later version of Stitchline wrote it,
         and WarehouseError if the file cannot be used.
         """
-        config: dict[str, str | int] = {"checkpoint_threshold": WAL_LIMIT, "preserve_insertion_order": "false"}
+        config: dict[str, str | int] = {
+            "checkpoint_threshold": WAL_LIMIT,
+            "preserve_insertion_order": "false",
+            "autoinstall_known_extensions": "false",  # nothing is fetched because a question names it
+        }
         if memory_limit is not None:
             config["memory_limit"] = memory_limit
         if threads is not None:
