@@ -86,6 +86,7 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
         self._raw: IO[bytes] | None = None if file == STDIN else Path(file).open("rb")
         self._stream = self._opened()
         self._ended = False
+        self._damage: SourceError | None = None
 
     def next_batch(self) -> Iterable[RawBatch]:
         if self._source.stopping.is_set() or (self._ended and not self._pending):
@@ -119,9 +120,13 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
             self._raw.close()
 
     def _lines(self) -> list[bytes]:
-        """The next lines, without their ends."""
-        while len(self._pending) < self._source.batch and not self._ended:
-            block = self._block()
+        """The next lines, without their ends. Raises SourceError once all before the damage were handed out."""
+        while len(self._pending) < self._source.batch and not self._ended and self._damage is None:
+            try:
+                block = self._block()
+            except SourceError as damage:
+                self._damage = damage
+                break
             if block is None:
                 break
             self._ended = not block
@@ -134,6 +139,8 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
             self._rest = (self._rest + rest)[: MAX_RECORD_BYTES + 2]
             if self._ended and self._rest:
                 self._pending.append(self._rest)
+        if self._damage is not None and not self._pending:
+            raise self._damage
         lines, self._pending = self._pending[: self._source.batch], self._pending[self._source.batch :]
         return lines
 

@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.web.view import FlowState, PartitionState
 from sinks.dead_letters import DeadLetterTopic
 from sinks.warehouse import Warehouse
+from stitchline.errors import SourceError
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,11 @@ class Flow:
         source = FileSource(
             files, lambda t: p.next_offset if (p := progress.get((t, 0))) else 0, self._stopping, self._batch, read
         )
-        self._run(source)
+        try:
+            self._run(source)
+        except SourceError:
+            self._checkpointer.finish(close_sessions=False)  # what was read before the damage is kept
+            raise
         self._checkpointer.finish(close_sessions=not self._stopping.is_set())
 
     def replay_topic(self, read: Callable[[int, int], None] = lambda *_: None) -> None:
