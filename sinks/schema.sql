@@ -186,7 +186,8 @@ create table stream.progress (
 -- Every id seen and whose it is after the last fact.
 create view stream.identities as
 with last_facts as (
-    select anonymous_id, arg_max({'kind': kind, 'user_id': user_id}, (event_at, message_id)) as fact
+    -- A logout that carries a user is first that user's claim.
+    select anonymous_id, arg_max({'kind': kind, 'user_id': user_id}, (event_at, message_id, kind = 'logout')) as fact
     from stream.identity_facts
     group by anonymous_id
 ),
