@@ -97,6 +97,6 @@ def after(key: tuple[int, str]) -> tuple[int, str]:
     return key[0], key[1] + "\0"
 
 
-def _order(fact: Fact) -> tuple[int, str, bool]:
-    """A logout that carries a user is first that user's event, then the end of it."""
-    return fact.at, fact.message_id, fact.user is None
+def _order(fact: Fact) -> tuple[int, str, bool, str, str]:
+    """A logout that carries a user is first that user's event, then the end of it. The rest only breaks ties."""
+    return fact.at, fact.message_id, fact.user is None, fact.user or "", fact.kind
