@@ -170,10 +170,13 @@ class Checkpointer:
         if not batches:
             return
         began = time.monotonic()
-        arrived = self._together(batches)
+        decoded = pa.concat_tables([b.events for b in batches])
+        arrived = self._together(batches, decoded)
         arrived, new = self._deduplicate(arrived)
         progress = self._advance(batches, arrived, new)
-        events = arrived if new.all() else arrived.filter(pl.Series(new))
+        events = arrived
+        if not new.all():
+            decoded, events = decoded.filter(pa.array(new)), arrived.filter(pl.Series(new))
         if not any(b.consumed for b in batches) and not self._moved(progress):
             return
         if self._dead_letters is not None:
@@ -181,7 +184,7 @@ class Checkpointer:
         with self._warehouse.transaction() as con:
             stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
             owners = stitching.owners(events)
-            tables.append_events(con, _with_persons(events, owners))
+            tables.append_events(con, decoded, _with_person(events, owners))
             recuts = self._sessionize(con, events, stitching, progress)
             tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
             tables.append_dead_letters(con, [b.dead for b in batches if b.dead.num_rows])
@@ -208,16 +211,13 @@ class Checkpointer:
             )
         )
 
-    def _together(self, batches: list[DecodedBatch]) -> pl.DataFrame:
-        """One frame of all events, in order of arrival, with what the later steps need to know of each."""
-        tagged = [
-            b.events.append_column("source", pa.array(np.full(b.events.num_rows, self._sources.index(b), np.int64)))
-            for b in batches
-        ]
-        events = pl.from_arrow(pa.concat_tables(tagged))
+    def _together(self, batches: list[DecodedBatch], decoded: pa.Table) -> pl.DataFrame:
+        """The events of all batches in order of arrival, without their bulk, with what the later steps need to know."""
+        events = pl.from_arrow(decoded.drop_columns(["properties", "context", "received_at"]))
         assert isinstance(events, pl.DataFrame)
         rules = self._rules.sessions
         return with_agents(events).with_columns(
+            source=np.repeat([self._sources.index(b) for b in batches], [b.events.num_rows for b in batches]),
             known_user=self._rules.legal.legal(events["user_id"]),
             is_logout=events["name"].is_in(list(rules.logout_events)) & events["anonymous_id"].is_not_null(),
             is_background=events["anonymous_id"].is_null() | events["name"].is_in(list(rules.background_events)),
@@ -426,8 +426,12 @@ def _messages(events: pl.DataFrame) -> Messages:
     return Messages(*(events[name].to_numpy() for name in ("hash_1", "hash_2", "device_hash", "at", "source")))
 
 
-def _with_persons(events: pl.DataFrame, owners: pl.Series) -> pl.DataFrame:
-    return events.with_columns(person_id=pl.coalesce("known_user", owners, PERSON_PREFIX + pl.col("anonymous_id")))
+def _with_person(events: pl.DataFrame, owners: pl.Series) -> pl.DataFrame:
+    return events.select(
+        "is_bot",
+        "is_background",
+        person_id=pl.coalesce("known_user", owners, PERSON_PREFIX + pl.col("anonymous_id")),
+    )
 
 
 def _hashes(con: duckdb.DuckDBPyConnection, sql: str) -> Hashes:

@@ -23,6 +23,7 @@ EVENT_COLUMNS: Final = (
     "message_id, type, name, anonymous_id, user_id, person_id, event_at, received_at, path, referrer, utm_source, "
     "utm_medium, utm_campaign, properties, context, clock_skewed, is_bot, is_background"
 )
+_JSON: Final = pa.json_(pa.string())
 SESSION_COLUMNS: Final = (
     "session_id, anonymous_id, user_id, person_id, started_at, ended_at, event_count, page_count, entry_path, exit_path, "
     "referrer, utm_source, utm_medium, utm_campaign, device_type, browser, os, start_reason, end_reason, is_bot, revision, "
@@ -58,11 +59,20 @@ select *, false as is_stored_closed from opened union all select *, true from cl
 """
 
 
-def append_events(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
-    """Appends to stream.events; properties and context are JSON text that the decoder wrote."""
-    if events.is_empty():
+def append_events(con: duckdb.DuckDBPyConnection, decoded: pa.Table, known: pl.DataFrame) -> None:
+    """Appends to stream.events: `decoded` (flows.decode.DECODED), and `known` of the same rows (person_id, is_bot,
+    is_background). properties and context are JSON text as DuckDB wrote it, which is not checked again."""
+    if not decoded.num_rows:
         return
-    with _registered(con, "new_events", events.select(*EVENT_COLUMNS.split(", "), "partition", "offset").to_arrow()):
+    rows = decoded
+    for name in known.columns:
+        rows = rows.append_column(name, known[name].to_arrow())
+    for name in ("properties", "context"):
+        chunks = [pa.ExtensionArray.from_storage(_JSON, chunk) for chunk in rows[name].chunks]
+        rows = rows.set_column(
+            rows.schema.get_field_index(name), pa.field(name, _JSON), pa.chunked_array(chunks, _JSON)
+        )
+    with _registered(con, "new_events", rows.select([*EVENT_COLUMNS.split(", "), "partition", "offset"])):
         con.execute(f'insert into stream.events ({EVENT_COLUMNS}, "partition", "offset") select * from new_events')
 
 

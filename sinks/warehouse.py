@@ -88,6 +88,7 @@ class Warehouse:
         config: dict[str, str | int] = {
             "checkpoint_threshold": WAL_LIMIT,
             "preserve_insertion_order": "false",
+            "storage_compatibility_version": "latest",  # its encodings of text cost a third less to write
             "autoinstall_known_extensions": "false",  # nothing is fetched because a question names it
         }
         if memory_limit is not None:
