@@ -17,6 +17,7 @@ from typing import Final
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -121,6 +122,9 @@ class Checkpointer:
         """Remembers what the filters and the list of seen messages held before the stop."""
         with self._warehouse.reader() as con:
             self._devices.add(_hashes(con, "select distinct hash(anonymous_id) as h from stream.sessions"))
+            self._devices.add(
+                _hashes(con, "select distinct hash(anonymous_id) as h from stream.events where is_background")
+            )
             marks = [p.watermark or _EPOCH for p in self._progress.values()]
             rows = con.execute(tables.REMEMBERED, {"least": min(marks, default=_EPOCH)}).fetchnumpy()
         self._evicted_to = self._watermarks()
@@ -130,7 +134,7 @@ class Checkpointer:
                 rows["hash_2"],
                 rows["device"],
                 rows["at"].astype(np.int64),
-                np.zeros(len(rows["at"]), np.int64),
+                self._sources.lowest(self._progress)[rows["partition"]],
             )
         )
 
@@ -403,6 +407,13 @@ class _Sources:
 
     def index(self, batch: DecodedBatch) -> int:
         return self.of((batch.topic, batch.partition))
+
+    def lowest(self, progress: dict[tuple[str, int], Progress]) -> npt.NDArray[np.int64]:
+        """By partition, its source with the lowest watermark: stored events do not say of which topic they are."""
+        sources = np.zeros(1 + max((partition for _, partition in progress), default=0), np.int64)
+        for key in sorted(progress, key=lambda key: progress[key].watermark or _EPOCH, reverse=True):
+            sources[key[1]] = self.of(key)
+        return sources
 
     def frame(self, progress: dict[tuple[str, int], Progress]) -> pl.DataFrame:
         """source, topic, partition and watermark of the partitions in `progress`."""

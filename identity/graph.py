@@ -38,16 +38,14 @@ class DeviceState:
     """Those that changed who has it, in order."""
     last: tuple[int, str] = (-(2**62), "")
     """Key of the latest fact of all, those that changed nothing included: an earlier one needs a second look."""
-    rewritten: bool = False
-    """A late fact changed its past: its overrides are its whole timeline from then on."""
 
     def dump(self) -> str:
-        return json.dumps([self.facts, self.last, self.rewritten])
+        return json.dumps([self.facts, self.last])
 
     @classmethod
     def load(cls, text: str | bytes) -> DeviceState:
-        facts, last, rewritten = json.loads(text)
-        return cls(tuple(Fact(*fact) for fact in facts), (last[0], last[1]), rewritten)
+        facts, last = json.loads(text)
+        return cls(tuple(Fact(*fact) for fact in facts), (last[0], last[1]))
 
 
 class Graph:

@@ -37,7 +37,7 @@ class Stitching:
     verdicts: pl.DataFrame
     overrides: pl.DataFrame
     overridden: list[str]
-    """Devices whose overrides are all replaced; those of others are added to."""
+    """Devices that may have overrides already: these are all replaced."""
     states: dict[str, DeviceState]
     """Of the devices with facts in the batch."""
     timelines: dict[str, list[Stretch]] = field(default_factory=dict)
@@ -112,10 +112,9 @@ class Stitcher:
             )
 
     def _rebuild(self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None, committed: dict[str, int]) -> None:
-        rewritten = {row[0] for row in con.execute(_REWRITTEN).fetchall()}
         states: dict[str, DeviceState] = {}
         for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
-            states[device] = self._state(facts, device in rewritten)
+            states[device] = self._state(facts)
         self._graph.save(states, committed)
 
     def stitch(
@@ -167,21 +166,23 @@ class Stitcher:
         for device, said in told_by_device:
             before = known.get(device, DeviceState())
             in_order = _in_order(said, before)
-            state = self._state([*(before.facts if in_order else late.get(device, [])), *said], before.rewritten)
-            if not in_order and state.facts[: len(before.facts)] != before.facts:
-                state = DeviceState(state.facts, max(state.last, before.last), rewritten=True)
+            state = self._state([*(before.facts if in_order else late.get(device, [])), *said], before)
             found.states[device] = state
+            # Stored events do not tell what an alias said: the ledger has each; of the others what changed something.
+            new_facts += [_row(device, fact) for fact in said if fact.kind == "alias"]
+            if state.facts == before.facts:
+                continue
+            new_facts += [
+                _row(device, fact) for fact in state.facts if fact.kind != "alias" and fact not in before.facts
+            ]
             stretches = timeline(state.facts, self._look_back)
             found.timelines[device] = stretches
-            added = [fact for fact in state.facts if fact not in before.facts]
-            new_facts += [(f.kind, device, f.user, f.at, f.message_id, _WHY[f.kind]) for f in added]
-            if state.rewritten:
+            if before.facts:
                 found.overridden.append(device)
-                overrides += [_override(device, stretch) for stretch in stretches]
-            elif old.get(device, True):
-                overrides += [
-                    _override(device, taken) for fact in added if (taken := _taken(fact, stretches)) is not None
-                ]
+            if old.get(device, True):
+                # The whole timeline: what is stored may lie after a fact as well as before it. Until its first fact
+                # all that is stored of a device is the device's own.
+                overrides += [_override(device, s) for s in stretches if before.facts or s.user is not None]
         found.facts = _frame(new_facts, ledger.FACTS)
         found.overrides = _frame(overrides, ledger.OVERRIDES, "from_at", "to_at")
         return found
@@ -194,9 +195,9 @@ class Stitcher:
             self._claimed.add(con.execute("select hash(device) as h from claimed").fetchnumpy()["h"])
             con.unregister("claimed")
 
-    def _state(self, facts: list[Fact], rewritten: bool) -> DeviceState:
+    def _state(self, facts: list[Fact], before: DeviceState | None = None) -> DeviceState:
         last = max(fact.key for fact in facts)
-        return DeviceState(changes(facts), last, rewritten)
+        return DeviceState(changes(facts), last if before is None else max(last, before.last))
 
     def _stored_facts(self, con: duckdb.DuckDBPyConnection, late: list[str]) -> dict[str, list[Fact]]:
         """Every stored fact of the devices for which the batch has one that is not later than all known ones."""
@@ -257,7 +258,6 @@ _WHY: Final = {
     "alias": "the alias names this anonymous id",
     "logout": "the user logged out",
 }
-_REWRITTEN: Final = "select distinct anonymous_id from stream.person_overrides where to_at >= timestamptz '9999-12-31'"
 
 
 def _in_order(said: list[Fact], before: DeviceState | None) -> bool:
@@ -292,12 +292,8 @@ def _devices_since(con: duckdb.DuckDBPyConnection, covered: dict[str, int]) -> p
     return rows["id"]
 
 
-def _taken(fact: Fact, stretches: list[Stretch]) -> Stretch | None:
-    """The earlier stretch that a login takes: the part before it of the stretch it lies in."""
-    if fact.user is None:
-        return None
-    own = next(s for s in stretches if s.start <= fact.key < s.end)
-    return Stretch(own.start, fact.key, own.user) if own.start < fact.key else None
+def _row(device: str, fact: Fact) -> tuple[object, ...]:
+    return fact.kind, device, fact.user, fact.at, fact.message_id, _WHY[fact.kind]
 
 
 def _override(device: str, stretch: Stretch) -> tuple[object, ...]:

@@ -33,7 +33,7 @@ SESSION_COLUMNS: Final = (
 # The messages to remember after a restart: of open sessions, and what lies above the lowest watermark.
 REMEMBERED: Final = """
 select hash(e.anonymous_id, e.message_id) as hash_1, hash(e.message_id, e.anonymous_id, 1) as hash_2,
-    hash(e.anonymous_id) as device, epoch_us(e.event_at) as at
+    hash(e.anonymous_id) as device, epoch_us(e.event_at) as at, e."partition" as "partition"
 from stream.events e left join stream.open_sessions o on o.anonymous_id = e.anonymous_id
 where e.event_at >= least((select min(started_at) from stream.open_sessions), $least)
   and (e.event_at >= o.started_at or e.event_at > $least)
