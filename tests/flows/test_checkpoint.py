@@ -1,0 +1,62 @@
+"""Copies of a message, against the checkpoint's memory of what it has seen: bounded, and made anew after a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import flows.checkpoint
+from tests.identity.worlds import World, anon, email, logout
+
+
+@pytest.fixture
+def world(tmp_path: Path, redis_url: str) -> World:
+    return World(tmp_path / "w.duckdb", redis_url)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("partition", [0, 1])
+def test_a_copy_with_another_time(world: World, restart: bool, partition: int) -> None:
+    with world.opened():
+        world.commit([anon("a", 0), anon("b", 10), anon("c", 20)])
+        if restart:
+            world.restart()
+        world.commit([anon("b", 25), anon("a", -300), anon("c", 21), anon("c", 19)], partition)
+        assert world.rows("select count(*) from stream.events") == [(3,)]
+        assert world.twice() == []
+
+
+def test_a_copy_by_a_partition_that_is_new_after_a_restart(world: World) -> None:
+    with world.opened():
+        world.commit([anon("a", 0), anon("e", 100, "e")], 0)
+        world.commit([anon("f", -200, "f")], 1)
+        world.restart()
+        world.commit([anon("a", 0)], 1)
+        assert world.twice() == []
+
+
+def test_what_a_slow_partition_brought_is_not_forgotten_for_a_fast_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world.opened():
+        world.commit([anon("x", 1000, "e")], 0)  # partition 0 is far ahead
+        world.commit([logout("a", 0), anon("b", 0.5)], 1)
+        world.restart()
+        monkeypatch.setattr(flows.checkpoint, "FORGET_EVERY", 1)
+        world.commit([anon("y", 1001, "e")], 0)
+        world.commit([logout("c", 0.6)], 1)
+        world.commit([anon("z", 1002, "e")], 0)
+        world.commit([logout("a", 0), anon("b", 0.5), logout("c", 0.6)], 1)
+        assert world.twice() == []
+
+
+def test_events_without_a_session_are_remembered_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with world.opened():
+        world.commit([anon("x", 1000, "e")], 0)
+        world.commit([email("a", 0), email("b", 0.5)], 1)
+        world.restart()
+        monkeypatch.setattr(flows.checkpoint, "FORGET_EVERY", 1)
+        world.commit([anon("y", 1001, "e")], 0)
+        world.commit([email("a", 0), email("b", 0.5)], 1)
+        assert world.twice() == []
