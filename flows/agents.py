@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ def agent_of(text: str) -> Agent:
     if family == "Spider":
         return Agent(None, found.user_agent.family if found.user_agent else None, system, is_bot=True)
     if family == "iPad" or "Tablet" in text or (system == "Android" and "Mobile" not in text):
-        device = "tablet"
+        device: str | None = "tablet"
     elif system in _MOBILE_SYSTEMS:
         device = "mobile"
     else:
@@ -45,7 +46,7 @@ def with_agents(events: pl.DataFrame) -> pl.DataFrame:
     told = [agent_of(text) for text in agents.dictionary.to_pylist()]
     which = pl.Series(agents.indices)
 
-    def of(values: list[str | None]) -> pl.Series:
+    def of(values: Sequence[str | None]) -> pl.Series:
         return (
             pl.Series(values, dtype=pl.String).gather(which)
             if values

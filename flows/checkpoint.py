@@ -81,8 +81,8 @@ class FlowRules:
 
 
 _FOREIGN_KEYS: Final = (
-    "Topic %s has records whose key is not their anonymousId (first seen in partition %d). They are kept; sessions stay "
-    "right, but cost more. Key the topic by anonymousId."
+    "Topic %s has records whose key is not their anonymousId (first seen in partition %d). They are kept; sessions "
+    "stay right, but cost more. Key the topic by anonymousId."
 )
 
 
@@ -231,7 +231,7 @@ class Checkpointer:
     # Deduplicate
 
     def _deduplicate(self, arrived: pl.DataFrame) -> tuple[pl.DataFrame, Flags]:
-        """`arrived` with `is_late`, and which of them are new; the first committed wins, whatever time a copy carries."""
+        """`arrived` with `is_late`, and which of them are new: the first committed wins, whatever a copy's time."""
         messages, watermarks = _messages(arrived), self._watermarks()
         new = first_of_each(messages) & ~self._seen.contains(messages)
         floors = self._floors()

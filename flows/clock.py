@@ -42,5 +42,6 @@ def _minus(time: datetime, span: timedelta) -> datetime:
     try:
         return time - span
     except OverflowError:
-        bound = datetime.min if span > timedelta() else datetime.max
-        return bound.replace(tzinfo=time.tzinfo)
+        if span > timedelta():
+            return datetime.min.replace(tzinfo=time.tzinfo)
+        return datetime.max.replace(tzinfo=time.tzinfo)

@@ -7,6 +7,7 @@ session ids.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ class Messages:
     def where(self, rows: Flags | Ints) -> Messages:
         return Messages(*(column[rows] for column in self._columns()))
 
-    def _columns(self) -> tuple[npt.NDArray[np.uint64] | npt.NDArray[np.int64], ...]:
+    def _columns(self) -> tuple[npt.NDArray[Any], ...]:
         return self.hash_1, self.hash_2, self.device, self.at, self.source
 
     @classmethod
@@ -41,7 +42,7 @@ class Messages:
 
     @classmethod
     def none(cls) -> Messages:
-        return cls(*(np.empty(0, kind) for kind in (np.uint64, np.uint64, np.uint64, np.int64, np.int64)))
+        return cls(*(np.empty(0, np.uint64),) * 3, *(np.empty(0, np.int64),) * 2)
 
 
 class SeenMessages:

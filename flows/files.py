@@ -48,7 +48,8 @@ def topic_of(file: str) -> str:
 class FileSource(FixedPartitionedSource[RawBatch, None]):
     """One partition for each file; an offset is a line number, from 0.
 
-    `next_offset` tells for a topic the line to resume at. A batch has at most `batch` records. `read` is told how many bytes of which file were read.
+    `next_offset` tells for a topic the line to resume at. A batch has at most `batch` records. `read` is told
+    how many bytes of which file were read.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
         self._line = 0  # of the next line to come out of _rest
         self._rest = b""
         self._pending: list[bytes] = []
-        self._raw: IO[bytes] | None = None if file == STDIN else Path(file).open("rb")
+        self._raw: IO[bytes] | None = None if file == STDIN else Path(file).open("rb")  # noqa: SIM115 `close` closes it
         self._stream = self._opened()
         self._ended = False
         self._damage: SourceError | None = None
@@ -172,5 +173,5 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
         if magic[:2] == b"\x1f\x8b":
             return gzip.GzipFile(fileobj=self._raw, mode="rb")  # type: ignore[return-value]
         if magic == b"\x28\xb5\x2f\xfd":
-            return zstandard.ZstdDecompressor().stream_reader(self._raw, read_across_frames=True)  # type: ignore[return-value]
+            return zstandard.ZstdDecompressor().stream_reader(self._raw, read_across_frames=True)
         return self._raw

@@ -59,7 +59,8 @@ where not e.is_background
 
 @dataclass(frozen=True, slots=True)
 class Recut:
-    """`sessions` (by SESSIONS) take the place of `replaced` (SESSIONS, revision, is_stored_closed), all of the same devices."""
+    """`sessions` (by SESSIONS) take the place of `replaced` (SESSIONS, revision, is_stored_closed) of the same
+    devices."""
 
     sessions: pl.DataFrame
     replaced: pl.DataFrame
@@ -79,7 +80,7 @@ def recut(
     con.register("late_first", first.to_arrow())
     con.register("late_from", con.execute(_FROM).to_arrow_table())
     try:
-        before = con.execute(_BEFORE).pl().cast(dict(SESSIONS))
+        before = con.execute(_BEFORE).pl().cast(SESSIONS)
         replaced = con.execute(_AFFECTED).pl()
         stored = activity_of(con.execute(_STORED).pl(), rules, legal)
     finally:

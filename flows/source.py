@@ -74,8 +74,8 @@ def partitions_of(
             if found.error is None and found.partitions:
                 return sorted(found.partitions)
             raise TopicMissing(
-                f"Topic {topic!r} is not on the brokers at {config.get('bootstrap.servers')}. Create it, or name another "
-                "with the setting kafka.topic (STITCHLINE_KAFKA__TOPIC).",
+                f"Topic {topic!r} is not on the brokers at {config.get('bootstrap.servers')}. Create it, or name "
+                "another with the setting kafka.topic (STITCHLINE_KAFKA__TOPIC).",
                 topic=topic,
                 bootstrap=config.get("bootstrap.servers"),
             )
@@ -150,7 +150,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         if len(records) < self._source.batch and self._at_end:
             self._awake = datetime.now(UTC) + _PAUSE
         if records:
-            self._next = max(self._next, records[-1].offset() + 1)
+            self._next = max(self._next, (records[-1].offset() or 0) + 1)
         self._tell_group()
         return [self._batch(records)]
 
@@ -183,15 +183,16 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
 
     def _note(self, message: Message) -> None:
         error = message.error()
+        assert error is not None
         if error.code() == KafkaError._PARTITION_EOF:
             self._at_end = True
-            self._next = max(self._next, message.offset())
+            self._next = max(self._next, message.offset() or 0)
             self._back()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise SourceError(
-                f"Topic {self._source.topic!r} partition {self._partition} no longer has offset {self._next}, where the "
-                f"warehouse would go on ({error.str()}). Kafka deleted records that were not read yet, or the topic was "
-                "made anew. Nothing was skipped: bring the records back, or start with an empty warehouse.",
+                f"Topic {self._source.topic!r} partition {self._partition} no longer has offset {self._next}, "
+                f"where the warehouse would go on ({error.str()}). Kafka deleted records that were not read, or the "
+                "topic was made anew. Nothing was skipped: bring the records back, or begin with an empty warehouse.",
                 topic=self._source.topic,
                 partition=self._partition,
                 offset=self._next,
@@ -206,7 +207,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._on_error(error)
 
     def _on_error(self, error: KafkaError) -> None:
-        """Brokers come and go; librdkafka connects again with back-off, and meanwhile this is not the end of anything."""
+        """Brokers come and go; librdkafka connects again with back-off, and meanwhile nothing is at its end."""
         self._at_end = False
         if self._away is None:
             self._away = error.str()
@@ -224,7 +225,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._committed = committed
         offsets = [TopicPartition(self._source.topic, self._partition, committed)]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=not wait)
+            self._consumer.commit(offsets=offsets, asynchronous=not wait)  # type: ignore[call-overload]
         except KafkaException as error:
             log.debug(
                 "the consumer group did not learn offset %d of partition %d: %s", committed, self._partition, error

@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 import redis
@@ -102,7 +103,7 @@ class Graph:
                 self._cache.move_to_end(device)
                 found[device] = state
         for some in _batches(iter(missing), 10_000):
-            values = self._patiently(lambda keys=[self._device + d for d in some]: self._redis.mget(keys))
+            values = self._patiently(partial(self._redis.mget, [self._device + device for device in some]))
             for device, value in zip(some, values, strict=True):
                 if value is not None:
                     found[device] = self._remember(device, DeviceState.load(value))

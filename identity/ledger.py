@@ -92,7 +92,8 @@ def facts_in_aliases(aliases: pl.DataFrame) -> pl.DataFrame:
 def by_device(*frames: pl.DataFrame) -> Iterator[tuple[str, list[Fact]]]:
     """The facts in `frames`, grouped."""
     facts = pl.concat(frames).sort("anonymous_id")
-    device, collected = None, []
+    device: str | None = None
+    collected: list[Fact] = []
     for anonymous_id, at, message_id, user, kind in zip(
         facts["anonymous_id"].to_list(),
         facts["event_at"].to_physical().to_list(),

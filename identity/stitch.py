@@ -96,7 +96,7 @@ class Stitcher:
         self._claimed = BloomFilter(CLAIMED_DEVICES)
 
     def recover(self, warehouse: Warehouse) -> None:
-        """Brings Redis to where the warehouse is: by what it missed, or anew if it is ahead or of another generation."""
+        """Brings Redis to where the warehouse is: by what it missed; anew if it is ahead or of another generation."""
         committed = {f"{p.topic}/{p.partition}": p.next_offset for p in warehouse.progress().values()}
         covered = self._graph.covers()
         with warehouse.reader() as con:
@@ -306,4 +306,4 @@ def _override(device: str, stretch: Stretch) -> tuple[object, ...]:
 def _frame(rows: list[tuple[object, ...]], schema: pl.Schema, *times: str) -> pl.DataFrame:
     times = times or ("event_at",)
     plain = {name: pl.Int64() if name in times else kind for name, kind in schema.items()}
-    return pl.DataFrame(rows, schema=plain, orient="row").cast(dict(schema))
+    return pl.DataFrame(rows, schema=plain, orient="row").cast(schema)

@@ -1,4 +1,4 @@
-"""The running flow: sources, dataflow and checkpointer put together, watched, and started again when partitions come."""
+"""The running flow: sources, dataflow and checkpointer together, watched, and started again when partitions come."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from stitchline.errors import StitchlineError
 
 
 def replay_files(settings: Settings, files: list[str], console: Console) -> dict[str, Any]:
-    """Runs the flow over `files` and returns what it did (see `_summary`). Raises SourceError for what cannot be read."""
+    """Runs the flow over `files` and returns what it did (see `_summary`). Raises SourceError if one cannot be read."""
     sizes = {file: Path(file).stat().st_size for file in files if file != STDIN and Path(file).is_file()}
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
@@ -63,7 +63,7 @@ def _replay(settings: Settings, topic: str | None, run: Any) -> dict[str, Any]:
         def in_thread() -> None:
             try:
                 run(flow)
-            except BaseException as error:  # the thread's edge: raised again below
+            except BaseException as error:  # noqa: BLE001 the thread's edge: raised again below
                 failure.append(error)
 
         thread = threading.Thread(target=in_thread, name="flow", daemon=True)

@@ -162,7 +162,7 @@ class Service:
     def _run_flow(self) -> None:
         try:
             self.flow.serve()
-        except BaseException as error:  # the thread's edge: whoever waits raises it
+        except BaseException as error:  # noqa: BLE001 the thread's edge: whoever waits raises it
             self._failure = error
         finally:
             self._stopping.set()

@@ -38,11 +38,12 @@ def summary(told: dict[str, Any]) -> None:
     held = told["warehouse"]
     rate = told["consumed"] / told["seconds"] if told["seconds"] else 0
     out.print(
-        f"{told['consumed']:,} records read in {told['seconds']:.1f} s ({rate:,.0f} a second): {told['stored']:,} events "
-        f"stored, {told['duplicates']:,} duplicates, {told['dead']:,} dead letters, {told['late']:,} late."
+        f"{told['consumed']:,} records read in {told['seconds']:.1f} s ({rate:,.0f} a second): {told['stored']:,} "
+        f"events stored, {told['duplicates']:,} duplicates, {told['dead']:,} dead letters, {told['late']:,} late."
     )
     out.print(
-        f"{plain(held['path'])} holds {held['events']:,} events in {held['sessions']:,} sessions of {held['people']:,} people."
+        f"{plain(held['path'])} holds {held['events']:,} events in {held['sessions']:,} sessions of "
+        f"{held['people']:,} people."
     )
     if told["dead"]:
         out.print("`stitchline dead-letters list` says what was rejected, and why.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 from confluent_kafka import KafkaException, Producer
@@ -34,7 +34,7 @@ class DeadLetterTopic:
                 waited = time.monotonic()
                 log.warning("%d dead letters are not acknowledged yet; waiting for Kafka", len(self._producer))
 
-    def _produce(self, row: dict[str, object]) -> None:
+    def _produce(self, row: dict[str, Any]) -> None:
         headers = {
             "stitchline.reason": str(row["reason"]),
             "stitchline.detail": str(row["detail"]),

@@ -25,9 +25,9 @@ EVENT_COLUMNS: Final = (
 )
 _JSON: Final = pa.json_(pa.string())
 SESSION_COLUMNS: Final = (
-    "session_id, anonymous_id, user_id, person_id, started_at, ended_at, event_count, page_count, entry_path, exit_path, "
-    "referrer, utm_source, utm_medium, utm_campaign, device_type, browser, os, start_reason, end_reason, is_bot, revision, "
-    "first_message_id, last_message_id"
+    "session_id, anonymous_id, user_id, person_id, started_at, ended_at, event_count, page_count, entry_path, "
+    "exit_path, referrer, utm_source, utm_medium, utm_campaign, device_type, browser, os, start_reason, end_reason, "
+    "is_bot, revision, first_message_id, last_message_id"
 )
 
 # The messages to remember after a restart: of open sessions, and what lies above the lowest watermark.
@@ -143,8 +143,8 @@ def append_dead_letters(con: duckdb.DuckDBPyConnection, letters: list[pa.Table])
         return
     with _registered(con, "letters", pa.concat_tables(letters)):
         con.execute(
-            'insert into stream.dead_letters (topic, "partition", "offset", reason, detail, key, raw, kafka_at, dead_at) '
-            "select *, now() from letters"
+            'insert into stream.dead_letters (topic, "partition", "offset", reason, detail, key, raw, kafka_at, '
+            "dead_at) select *, now() from letters"
         )
 
 

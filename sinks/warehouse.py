@@ -1,4 +1,4 @@
-"""The warehouse: one native DuckDB file, owned by this process. Opens it, migrates its schema, and hands out connections.
+"""The warehouse: one native DuckDB file, owned by this process. Opens it, migrates its schema, hands out connections.
 
 There is one writer; readers are cursors of the same database and see whole checkpoints only.
 """
@@ -85,7 +85,7 @@ class Warehouse:
         Raises WarehouseHeld if another process has it, WarehouseTooNew if a later version of Stitchline wrote it,
         and WarehouseError if the file cannot be used.
         """
-        config: dict[str, str | int] = {
+        config: dict[str, str | bool | int | float | list[str]] = {
             "checkpoint_threshold": WAL_LIMIT,
             "preserve_insertion_order": "false",
             "storage_compatibility_version": "latest",  # its encodings of text cost a third less to write
