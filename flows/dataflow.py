@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -14,6 +15,11 @@ from bytewax.testing import cluster_main
 from flows.checkpoint import Checkpointer
 from flows.decode import DecodedBatch, Decoder
 from flows.records import RawBatch
+
+
+_EPOCH: Final = timedelta(days=36_500)
+"""Epochs end for Bytewax's own recovery, which the warehouse takes the place of; at each end the workers wait, spinning,
+for one another."""
 
 
 def build(source: FixedPartitionedSource[RawBatch, Any], decoder: Decoder, checkpointer: Checkpointer) -> Dataflow:
@@ -28,7 +34,7 @@ def build(source: FixedPartitionedSource[RawBatch, Any], decoder: Decoder, check
 def run(flow: Dataflow, workers: int) -> None:
     """Runs `flow` on that many threads of this process until its source ends. Raises what a step raised."""
     try:
-        cluster_main(flow, [], 0, worker_count_per_proc=workers)
+        cluster_main(flow, [], 0, epoch_interval=_EPOCH, worker_count_per_proc=workers)
     except BytewaxRuntimeError as error:  # it says at which step; what happened there is its cause
         if error.__cause__ is not None:
             raise error.__cause__ from None

@@ -12,7 +12,6 @@ import threading
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import click
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
@@ -50,20 +49,15 @@ err = Console(stderr=True, highlight=False)
 
 
 def app() -> None:
-    """Runs the command line; what a person did wrong or the world refused is one sentence and an exit status."""
+    """Runs the command line; what a person did wrong or the world refused is one sentence and an exit status.
+
+    Wrong options (2), Ctrl-C (130) and typer.Exit are Typer's own to end the process with.
+    """
     try:
-        status = cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        cli()
     except StitchlineError as error:
         err.print(f"[red]Error:[/red] {show.plain(str(error))}", soft_wrap=True)
         sys.exit(2 if isinstance(error, _USED_WRONGLY) else 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(status or 0)
 
 
 def _version(wanted: bool) -> None:
@@ -98,23 +92,24 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address of the page; any but loopback demands a token.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the page; 0 takes any free one.")] = None,
 ) -> None:
-    """Run the service: the flow over the topic, and the page. Ctrl-C or SIGTERM ends it.
+    """Run the service: the flow over the topic, and the page.
 
-    With nothing configured, a Kafka and a Valkey of its own are started under .stitchline/.
+    Ctrl-C or SIGTERM ends it. With nothing configured, a Kafka and a Valkey of its own are started under .stitchline/.
     """
     from service.runtime import Service, dependencies, stop_on_signals
 
     settings = _settings(warehouse, config, web={"host": host, "port": port})
     stopping = threading.Event()
-    with stop_on_signals(stopping), dependencies(settings, kafka=True) as addresses:
-        with Service(settings, addresses, stopping) as service:
-            waits = f"Waiting for events on topic {settings.kafka.topic!r}."
-            err.print(f"The page is at [bold]{service.url}[/bold]. {waits}", soft_wrap=True)
-            err.print(
-                show.producer_command(addresses.bootstrap or "", settings.kafka.topic), markup=False, soft_wrap=True
-            )
-            service.wait()
-            err.print("Stopping: what was read is being committed …")
+    with (
+        stop_on_signals(stopping),
+        dependencies(settings, kafka=True) as addresses,
+        Service(settings, addresses, stopping) as service,
+    ):
+        waits = f"Waiting for events on topic {settings.kafka.topic!r}."
+        err.print(f"The page is at [bold]{service.url}[/bold]. {waits}", soft_wrap=True)
+        err.print(show.producer_command(addresses.bootstrap or "", settings.kafka.topic), markup=False, soft_wrap=True)
+        service.wait()
+        err.print("Stopping: what was read is being committed …")
 
 
 @cli.command()
@@ -126,7 +121,10 @@ def demo(
         ".stitchline/demo/warehouse.duckdb"
     ),
 ) -> None:
-    """Show everything on a shop's events: 60 days through Kafka, then live traffic, and the page. Ctrl-C ends it."""
+    """Show it all on the events of a made-up shop.
+
+    60 days of history go through Kafka and the flow, then live traffic does, and the page shows it. Ctrl-C ends it.
+    """
     from service.demo import run_demo
     from service.runtime import stop_on_signals
 
@@ -148,9 +146,9 @@ def replay(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the flow over files (or a topic) to the end, close every session, and exit.
+    """Run the flow over files, or a topic, to the end.
 
-    A replay that was interrupted goes on where it was when it is run again.
+    Then every session is closed. A replay that was interrupted goes on where it was when it is run again.
     """
     from service.replay import replay_files, replay_topic
 
@@ -219,7 +217,10 @@ def doctor(
     settings: Annotated[bool, typer.Option("--settings", help="List every setting instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """What is configured, what can be reached, how far behind the flow is, and what to do about it."""
+    """Say what is configured, reachable and behind.
+
+    And what to do about it: with status 1 if anything has to be done.
+    """
     from service.doctor import examine
 
     if settings:

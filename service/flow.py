@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -22,10 +23,11 @@ from flows.source import KafkaSource, partitions_of
 from identity.graph import Graph
 from identity.stitch import Stitcher
 from service.settings import Settings
+from service.topics import create_topic
 from service.web.view import FlowState, PartitionState
-from sinks.dead_letters import DeadLetterTopic
+from sinks.dead_letters import SUFFIX, DeadLetterTopic
 from sinks.warehouse import Warehouse
-from stitchline.errors import SourceError
+from stitchline.errors import SourceError, TopicMissing
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ _LOOK_FOR_PARTITIONS: Final = timedelta(seconds=20)
 _LOOK_AT_ENDS: Final = timedelta(seconds=1)
 _BEHIND: Final = timedelta(seconds=10)
 """A flow further behind than this is catching up."""
+_GC_EVERY: Final = 500_000
+"""Allocations between two looks for garbage. A batch of records is that many objects without a cycle among them; with
+Python's own 700, one tenth of the time goes into finding that out."""
 _RATE_OVER: Final = 5.0  # seconds that the shown rate is an average of
 
 
@@ -90,7 +95,7 @@ class Flow:
             stitcher,
             rules,
             settings.checkpoint_limits(),
-            DeadLetterTopic(self._producer_config()) if bootstrap is not None else None,
+            DeadLetterTopic(self._producer_config(), stopping) if bootstrap is not None else None,
             self._count,
         )
         self._decoder = Decoder(settings.flow.future_skew)
@@ -129,7 +134,7 @@ class Flow:
         """Runs over the topic until `stopping` is set; partitions added to it are picked up meanwhile."""
         topic = self._settings.kafka.topic
         while not self._stopping.is_set():
-            partitions = partitions_of(self._config, topic, self._stopping, self._kafka_waits)
+            partitions = self._partitions()
             if not partitions:
                 break
             log.info("reading topic %s, partitions %s", topic, ", ".join(map(str, partitions)))
@@ -171,6 +176,20 @@ class Flow:
             return FlowState("waiting", "; ".join(self._waits.values()), self._rate(), records, lag, partitions)
         return FlowState("catching up" if lag > _BEHIND else "running", "", self._rate(), records, lag, partitions)
 
+    def _partitions(self) -> list[int]:
+        """The topic's, which is made, with the one of its dead letters, if the settings want that."""
+        kafka = self._settings.kafka
+        try:
+            found = partitions_of(self._config, kafka.topic, self._stopping, self._kafka_waits)
+        except TopicMissing:
+            if kafka.create_topic_partitions is None:
+                raise
+            create_topic(self._producer_config(), kafka.topic, kafka.create_topic_partitions)
+            found = partitions_of(self._config, kafka.topic, self._stopping, self._kafka_waits)
+        if found and kafka.create_topic_partitions is not None:
+            create_topic(self._producer_config(), kafka.topic + SUFFIX, 1)
+        return found
+
     def _kafka_source(self, partitions: list[int], stopping: threading.Event, *, until_end: bool) -> KafkaSource:
         topic = self._settings.kafka.topic
 
@@ -191,6 +210,9 @@ class Flow:
 
     def _run(self, source: FileSource | KafkaSource) -> None:
         self.counts.first_read_at = self.counts.first_read_at or datetime.now(UTC)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_EVERY)
         flow = dataflow.build(source, self._decoder, self._checkpointer)
         dataflow.run(flow, min(self._settings.flow.workers, len(source.list_parts())))
 

@@ -63,7 +63,7 @@ def dependencies(settings: Settings, *, kafka: bool) -> Iterator[Addresses]:
         bootstrap = settings.kafka.bootstrap
         if kafka and bootstrap is None:
             server = stack.enter_context(EmbeddedKafka(home / "kafka"))
-            server.create_topic(settings.kafka.topic, EMBEDDED_PARTITIONS)
+            server.create_topic(settings.kafka.topic, settings.kafka.create_topic_partitions or EMBEDDED_PARTITIONS)
             server.create_topic(settings.kafka.topic + SUFFIX, 1)
             bootstrap = server.bootstrap
         yield Addresses(bootstrap if kafka else None, url)

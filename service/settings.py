@@ -39,6 +39,9 @@ class KafkaSettings(_Section):
         default=None, description="Brokers, host:port, comma-separated. Empty: a Kafka of Stitchline's own is started."
     )
     topic: str = Field(default="events", min_length=1, description="The topic of events.")
+    create_topic_partitions: int | None = Field(
+        default=None, ge=1, description="Make the topic, with so many partitions, if it is not there."
+    )
     group: str = Field(default="stitchline", description="Consumer group that learns the offsets, for lag tools alone.")
     config: dict[str, str] = Field(
         default_factory=dict,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from stitchline.errors import SettingsError
+from stitchline.errors import SourceError
 
 
 def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
     """Makes the topic and returns once it can be used; one that exists is left as it is, whatever its partitions.
 
-    `config` is librdkafka's. Raises KafkaException when the brokers do not do it.
+    `config` is librdkafka's. Raises SourceError when the brokers do not do it.
     """
     admin = AdminClient({"log_level": 3, **config})  # its notices say nothing to anyone
     default_replication = -1  # what the brokers are set to
@@ -22,22 +21,8 @@ def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
         admin.create_topics([NewTopic(name, partitions, default_replication)], operation_timeout=30)[name].result()
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise
-
-
-def main(partitions: int) -> None:
-    """Makes the topic of the settings and the one of its dead letters, for a Kafka that came up beside the service."""
-    from service.settings import load_settings
-    from sinks.dead_letters import SUFFIX
-
-    kafka = load_settings().kafka
-    if kafka.bootstrap is None:
-        raise SettingsError("kafka.bootstrap names no brokers to make topics on.", setting="kafka.bootstrap")
-    config = kafka.client_config(kafka.bootstrap)
-    config.pop("group.id")  # a consumer's
-    create_topic(config, kafka.topic, partitions)
-    create_topic(config, kafka.topic + SUFFIX, 1)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+            raise SourceError(
+                f"Topic {name!r} could not be made on the brokers at {config.get('bootstrap.servers')}: "
+                f"{error.args[0].str()}. Make it yourself, or allow it to the user of kafka.config.",
+                topic=name,
+            ) from error

@@ -3,38 +3,71 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import Any, Final
 
 import pyarrow as pa
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from stitchline.errors import StitchlineError
 
 log = logging.getLogger(__name__)
 
 SUFFIX: Final = ".dead"
 """The topic's name is that of the events with this after it."""
 
+PRODUCER_DEFAULTS: Final = {
+    "log_level": "2",
+    "linger.ms": "5",
+    "message.max.bytes": "67108864",  # what the brokers took once: a letter may well be too large for an event
+    "message.timeout.ms": "0",  # brokers that are away are waited for: giving up would lose letters
+    "topic.metadata.propagation.max.ms": "5000",  # how long the flow stands until a topic counts as missing
+}
+"""librdkafka settings, each of which `[kafka.config]` can override."""
+
 _PAUSE: Final = 1.0  # seconds between two looks at whether all were delivered
+_PATIENCE: Final = 10.0  # seconds until a word about it, and what is left to a flow that is to stop
+_MISSING_FOR: Final = 60.0  # seconds until a topic that was missing is tried again
+_MISSING: Final = (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
 class DeadLetterTopic:
-    """Sends dead letters to `<topic>.dead`, with the reason in the headers, and waits until they are there."""
+    """Sends dead letters to `<topic>.dead`, with the reason in the headers, and waits until they are there.
 
-    def __init__(self, config: dict[str, str]) -> None:
-        self._producer = Producer({"log_level": "2", "linger.ms": "5", **config, "acks": "all"})
+    `stopping`, once set, ends the waiting for brokers that are away.
+    """
+
+    def __init__(self, config: dict[str, str], stopping: threading.Event | None = None) -> None:
+        self._producer = Producer({**PRODUCER_DEFAULTS, **config, "acks": "all"})
+        self._stopping = stopping or threading.Event()
+        self._missing: dict[str, float] = {}
+        self._told: set[tuple[str, int]] = set()
 
     def send(self, letters: list[pa.Table]) -> None:
-        """Blocks until every letter is acknowledged; a broker that is away is waited for, with a word in the log."""
+        """Blocks until every letter is acknowledged; a broker that is away is waited for, with a word in the log. What
+        the brokers refuse, as when the topic is not there, is said once: the warehouse's table has every letter.
+
+        Raises StitchlineError if the flow is to stop and the brokers still do not answer.
+        """
         for table in letters:
             for row in table.to_pylist():
-                self._produce(row)
-        waited = time.monotonic()
+                self._produce(f"{row['topic']}{SUFFIX}", row)
+        began = spoken = time.monotonic()
         while self._producer.flush(_PAUSE):
-            if time.monotonic() - waited > 10:
-                waited = time.monotonic()
+            now = time.monotonic()
+            if self._stopping.is_set() and now - began > _PATIENCE:
+                raise StitchlineError(
+                    f"{len(self._producer)} dead letters were not acknowledged by Kafka before the stop. Nothing is "
+                    "lost: their records are read again at the next start."
+                )
+            if now - spoken > _PATIENCE:
+                spoken = now
                 log.warning("%d dead letters are not acknowledged yet; waiting for Kafka", len(self._producer))
 
-    def _produce(self, row: dict[str, Any]) -> None:
+    def _produce(self, topic: str, row: dict[str, Any]) -> None:
+        if time.monotonic() < self._missing.get(topic, 0.0):
+            return
         headers = {
             "stitchline.reason": str(row["reason"]),
             "stitchline.detail": str(row["detail"]),
@@ -43,17 +76,34 @@ class DeadLetterTopic:
         }
         while True:
             try:
-                self._producer.produce(f"{row['topic']}{SUFFIX}", row["raw"], row["key"], headers=list(headers.items()))
+                self._producer.produce(
+                    topic,
+                    row["raw"],
+                    row["key"],
+                    headers=list(headers.items()),
+                    on_delivery=lambda error, message: self._delivered(topic, error, message),
+                )
             except BufferError:
                 self._producer.poll(_PAUSE)
             except KafkaException as error:
-                log.error(
-                    "A dead letter of %s partition %s offset %s could not be sent to the topic (%s); the table has it",
-                    row["topic"],
-                    row["partition"],
-                    row["offset"],
-                    error,
-                )
+                self._refused(topic, error.args[0])
                 return
             else:
                 return
+
+    def _delivered(self, topic: str, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._refused(topic, error)
+
+    def _refused(self, topic: str, error: KafkaError) -> None:
+        missing = error.code() in _MISSING
+        if missing:
+            self._missing[topic] = time.monotonic() + _MISSING_FOR
+        problem = (topic, KafkaError._UNKNOWN_TOPIC if missing else error.code())
+        if problem in self._told:
+            return
+        self._told.add(problem)
+        if missing:
+            log.warning("Topic %s is not there: dead letters go to the table alone until somebody creates it", topic)
+        else:
+            log.error("Dead letters could not be sent to topic %s (%s); the table has them", topic, error.str())
