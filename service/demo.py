@@ -33,8 +33,10 @@ def run_demo(settings: Settings, stopping: threading.Event, console: Console, da
             shop = Shop(now=datetime.now(UTC), days=days)
             _fast_forward(shop, service, addresses, settings.kafka.topic, stopping, console)
             if not stopping.is_set():
-                console.print(f"\nThe page is at [bold]{service.url}[/bold] – {rate:.0f} events a second are live.")
-                console.print(_HINTS.format(warehouse=_shown(settings.warehouse.path)))
+                live = f"{rate:g} events a second are live."
+                console.print(f"\nThe page is at [bold]{service.url}[/bold] – {live}", soft_wrap=True)
+                hints = _HINTS.format(warehouse=_shown(settings.warehouse.path))
+                console.print(hints, markup=False, soft_wrap=True)
                 threading.Thread(
                     target=_live, args=(shop, addresses, settings.kafka.topic, rate, stopping), name="shop", daemon=True
                 ).start()
@@ -83,7 +85,8 @@ def _fast_forward(
     console.print(
         f"{counts.consumed:,} records in {time.monotonic() - began:.0f} s: {counts.stored:,} events stored, "
         f"{counts.duplicates:,} duplicates, {counts.dead:,} dead letters, {counts.late:,} late; "
-        f"{row[0]:,} sessions of {row[1]:,} devices and {row[2]:,} people."
+        f"{row[0]:,} sessions of {row[1]:,} devices and {row[2]:,} people.",
+        soft_wrap=True,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from service.ask import ask
@@ -76,6 +76,10 @@ def _kafka(settings: Settings) -> Finding:
     try:
         topics = AdminClient({**config, "log_level": "0"}).list_topics(timeout=5).topics
     except KafkaException as error:
+        if error.args[0].code() == KafkaError._INVALID_ARG:
+            return _finding(
+                "kafka", f"[kafka.config] is not accepted: {error.args[0].str()}", ok=False, advice="Mend it."
+            )
         return _finding(
             "kafka",
             f"{bootstrap} does not answer: {error.args[0].str()}",

@@ -118,7 +118,12 @@ class _EmbeddedServer(ABC):
 
     def _take_home(self) -> None:
         """Keeps a second server out of `home`. Ours inherits the lock, so it holds for as long as either lives."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._error(
+                f"{self.home} cannot be made ({error.strerror}): choose another place for the warehouse"
+            ) from error
         lock = os.open(self.home / f"{self.service}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + PREDECESSOR_LIMIT.total_seconds()
         while True:

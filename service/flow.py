@@ -27,7 +27,7 @@ from service.topics import create_topic
 from service.web.view import FlowState, PartitionState
 from sinks.dead_letters import SUFFIX, DeadLetterTopic
 from sinks.warehouse import Warehouse
-from stitchline.errors import SourceError, TopicMissing
+from stitchline.errors import SettingsError, SourceError, TopicMissing
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ class Flow:
         self._lag_since: datetime | None = None
         self._ended = False
         self._batch = min(BATCH, settings.flow.commit_events)
+        self._config = settings.kafka.client_config(bootstrap) if bootstrap is not None else {}
+        dead_letters = self._dead_letter_topic() if bootstrap is not None else None
         rules = settings.flow_rules()
         self._graph = Graph(
             redis_url,
@@ -89,14 +91,8 @@ class Flow:
         )
         stitcher = Stitcher(self._graph, rules.legal, settings.sessions.logout_events, settings.identity.look_back)
         stitcher.recover(warehouse)
-        self._config = settings.kafka.client_config(bootstrap) if bootstrap is not None else {}
         self._checkpointer = Checkpointer(
-            warehouse,
-            stitcher,
-            rules,
-            settings.checkpoint_limits(),
-            DeadLetterTopic(self._producer_config(), stopping) if bootstrap is not None else None,
-            self._count,
+            warehouse, stitcher, rules, settings.checkpoint_limits(), dead_letters, self._count
         )
         self._decoder = Decoder(settings.flow.future_skew)
 
@@ -269,6 +265,16 @@ class Flow:
             log.warning("%s", why)
         else:
             self._waits[what] = why
+
+    def _dead_letter_topic(self) -> DeadLetterTopic:
+        """The first client that is given [kafka.config], before anything is connected to."""
+        try:
+            return DeadLetterTopic(self._producer_config(), self._stopping)
+        except KafkaException as error:
+            raise SettingsError(
+                f"[kafka.config] is not accepted by librdkafka: {error.args[0].str()}. Mend it in the settings.",
+                setting="kafka.config",
+            ) from None
 
     def _producer_config(self) -> dict[str, str]:
         return {name: value for name, value in self._config.items() if name != "group.id"}

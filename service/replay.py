@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.files import STDIN
+from flows.files import STDIN, topic_of
 from service.flow import Flow
 from service.runtime import dependencies, open_warehouse, stop_on_signals
 from service.settings import Settings
@@ -19,6 +19,8 @@ from stitchline.errors import StitchlineError
 
 def replay_files(settings: Settings, files: list[str], console: Console) -> dict[str, Any]:
     """Runs the flow over `files` and returns what it did (see `_summary`). Raises SourceError if one cannot be read."""
+    for file in files:
+        topic_of(file)  # before anything is started for a file that is not there
     sizes = {file: Path(file).stat().st_size for file in files if file != STDIN and Path(file).is_file()}
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:

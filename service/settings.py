@@ -6,13 +6,14 @@ Nested names are joined with two underscores: STITCHLINE_KAFKA__BOOTSTRAP is kaf
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from flows.checkpoint import CheckpointLimits, FlowRules
@@ -65,8 +66,20 @@ class KafkaSettings(_Section):
         return config
 
 
+def _redis_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("an address starts with redis://, rediss:// or unix://")
+    return url
+
+
+def _size(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)? ?([KMGT]i?B|%)", text, re.IGNORECASE):
+        raise ValueError("a size is a number and a unit, like 1GB or 800MiB")
+    return text
+
+
 class RedisSettings(_Section):
-    url: SecretStr | None = Field(
+    url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         default=None, description="redis://… or rediss://… address. Empty: a Valkey of Stitchline's own is started."
     )
 
@@ -75,7 +88,9 @@ class WarehouseSettings(_Section):
     path: Path = Field(
         default=Path(".stitchline/warehouse.duckdb"), description="The DuckDB file (also STITCHLINE_WAREHOUSE)."
     )
-    memory_limit: str = Field(default="1GB", description="What DuckDB may use, beside the flow's own memory.")
+    memory_limit: Annotated[str, AfterValidator(_size)] = Field(
+        default="1GB", description="What DuckDB may use, beside the flow's own memory."
+    )
     threads: int = Field(
         default=max(1, (os.cpu_count() or 1) // 2),
         ge=1,
@@ -144,7 +159,7 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     flow: FlowSettings = FlowSettings()
     web: WebSettings = WebSettings()
-    funnels: Path | None = Field(
+    funnels: DirectoryPath | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."
     )
 
