@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -74,7 +75,7 @@ def open_warehouse(settings: Settings) -> Warehouse:
     return Warehouse.open(
         settings.warehouse.path,
         memory_limit=settings.warehouse.memory_limit,
-        threads=settings.warehouse.threads,
+        threads=settings.warehouse.threads or max(1, (os.cpu_count() or 1) // 2),
         patience=_WAREHOUSE_PATIENCE,
     )
 

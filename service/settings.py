@@ -91,10 +91,10 @@ class WarehouseSettings(_Section):
     memory_limit: Annotated[str, AfterValidator(_size)] = Field(
         default="1GB", description="What DuckDB may use, beside the flow's own memory."
     )
-    threads: int = Field(
-        default=max(1, (os.cpu_count() or 1) // 2),
+    threads: int | None = Field(
+        default=None,
         ge=1,
-        description="DuckDB's. Half the cores: with all of them a checkpoint costs half as much CPU again.",
+        description="DuckDB's. None: half the cores; with all of them a checkpoint costs half as much CPU again.",
     )
 
 
