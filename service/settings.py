@@ -94,7 +94,7 @@ class WarehouseSettings(_Section):
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="DuckDB's. None: half the cores; with all of them a checkpoint costs half as much CPU again.",
+        description="DuckDB's. Empty: half the cores; with all of them a checkpoint costs half as much CPU again.",
     )
 
 
