@@ -16,10 +16,9 @@ from flows.checkpoint import Checkpointer
 from flows.decode import DecodedBatch, Decoder
 from flows.records import RawBatch
 
-
 _EPOCH: Final = timedelta(days=36_500)
-"""Epochs end for Bytewax's own recovery, which the warehouse takes the place of; at each end the workers wait, spinning,
-for one another."""
+"""Epochs end for Bytewax's own recovery, which the warehouse takes the place of; at each end the workers wait for one
+another, spinning."""
 
 
 def build(source: FixedPartitionedSource[RawBatch, Any], decoder: Decoder, checkpointer: Checkpointer) -> Dataflow:
