@@ -108,7 +108,8 @@ class _Production(threading.Thread):
                 return
             _send(producer, self._topic, record)
             self.count += 1
-        producer.flush(30)
+        while producer.flush(1) and not self._stopping.is_set():
+            pass  # brokers that are slow, or away, get what is left when they are back
 
 
 def _live(shop: Shop, addresses: Addresses, topic: str, rate: float, stopping: threading.Event) -> None:
@@ -130,6 +131,7 @@ def _producer(addresses: Addresses) -> Producer:
             "linger.ms": "20",
             "batch.size": "262144",
             "compression.type": "lz4",
+            "message.timeout.ms": "0",
             "queue.buffering.max.messages": "200000",
             "partitioner": "murmur2_random",
         }
