@@ -5,16 +5,18 @@ Nested names are joined with two underscores: STITCHLINE_KAFKA__BOOTSTRAP is kaf
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as NotJson
 
 from flows.checkpoint import CheckpointLimits, FlowRules
 from flows.clock import DEFAULT_REORDER_WINDOW
@@ -212,6 +214,8 @@ def load_settings(
         settings = Settings(**values)
     except ValidationError as error:
         raise SettingsError(_explain(error, path or DEFAULT_FILE), setting=_names(error)[0]) from None
+    except NotJson:
+        raise SettingsError(_explain_json(), setting="environment") from None
     changed: dict[str, Any] = {section: dict(wanted) for section, wanted in (flags or {}).items() if wanted}
     chosen = warehouse or (Path(os.environ["STITCHLINE_WAREHOUSE"]) if os.environ.get("STITCHLINE_WAREHOUSE") else None)
     if chosen is not None:
@@ -295,3 +299,28 @@ def _explain(error: ValidationError, path: Path | None, section: str | None = No
         told.append(f"{full} ({variable}): {found}")
     where = f" in {path} or the environment" if path is not None else ""
     return f"Bad settings{where}: {'; '.join(told)}. `stitchline doctor --settings` lists all settings."
+
+
+def _explain_json() -> str:
+    """Which variable of a list or table, or of a whole section, is not JSON."""
+    taken = set()
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            fields = model.model_fields.items()
+            names = [name for name, inner in fields if get_origin(inner.annotation) in (dict, frozenset)]
+            taken |= {PREFIX + section.upper(), *(f"{PREFIX}{section}__{name}".upper() for name in names)}
+    taken -= {"STITCHLINE_WAREHOUSE"}
+    wrong = sorted(variable for variable in taken & set(os.environ) if not _is_json(os.environ[variable]))
+    return (
+        f'Bad settings in the environment: {", ".join(wrong)} must be JSON, a list like ["a", "b"] or a table like '
+        '{"name": "value"}. `stitchline doctor --settings` lists all settings.'
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
