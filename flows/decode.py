@@ -17,6 +17,7 @@ from typing import Final
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -123,19 +124,13 @@ def _plain_id(field: str) -> str:
         else regexp_full_match(e."{field}"::varchar, '0|-?[1-9][0-9]{{0,17}}') end)"""
 
 
-def _in_calendar(at: str) -> str:
-    """True for the years 1 to 9999: DuckDB knows many more, and infinities, which nothing can be added to."""
-    return f"({at} >= timestamptz '0001-01-01 00:00:00+00' and {at} < timestamptz '10000-01-01 00:00:00+00')"
-
-
 def _time(field: str) -> str:
-    at = f'try_cast(e."{field}" as timestamptz)'
-    return f"case when {_in_calendar(at)} then {at} end"
+    return f'try_cast(e."{field}" as timestamptz)'
 
 
 def _plain_time(field: str) -> str:
     """True where the text is a time, with a zone, in the one form that every reader takes for the same."""
-    return f"""(e."{field}" is null or (t."{field}" is not null and regexp_full_match(e."{field}",
+    return f"""(e."{field}" is null or ({_time(field)} is not null and regexp_full_match(e."{field}",
         '[12]\\d\\d\\d-\\d\\d-\\d\\dT([01]\\d|2[0-3]):\\d\\d:\\d\\d(\\.\\d{{1,6}})?(Z|[+-]0\\d:[0-5]\\d)')))"""
 
 
@@ -154,29 +149,12 @@ with parsed as (
     select row, json, key, kafka_at, from_json(json, '{json.dumps(envelope)}') as e from block
 ),
 read as (
-    select *, {{{", ".join(f"{field}: {_time(field)}" for field in _TIMES)}}} as t from parsed
-),
-timed as (
     select *,
         {id_of("messageId")} as message_id,
         {id_of("anonymousId")} as anonymous_id,
         {id_of("userId")} as user_id,
-        coalesce(t.timestamp, t.originalTimestamp) as said_at,
-        coalesce(t.originalTimestamp, t.timestamp) as device_at,
-        t.sentAt as sent_at,
-        case when t.receivedAt > kafka_at + $skew then null else t.receivedAt end as collected_at,
         from_json(e.context, '{_CONTEXT}') as c
-    from read
-),
-corrected as (
-    select *, collected_at - (sent_at - device_at) as corrected_at from timed
-),
-placed as (
-    select *, coalesce(case when {_in_calendar("corrected_at")} then corrected_at end, said_at) as happened_at
-    from corrected
-),
-received as (
-    select *, coalesce(collected_at, kafka_at, happened_at) as received_at from placed
+    from parsed
 )
 select
     row,
@@ -188,9 +166,7 @@ select
     anonymous_id,
     user_id,
     case when e.type = 'alias' then {id_of("previousId")} end as previous_id,
-    case when happened_at > received_at + $skew then received_at else happened_at end as event_at,
-    received_at,
-    coalesce(happened_at > received_at + $skew, false) as clock_skewed,
+    {", ".join(f'{_time(field)} as "{field}"' for field in _TIMES)},
     c.page.path as path,
     c.page.referrer as referrer,
     c.campaign.source as utm_source,
@@ -209,8 +185,8 @@ select
     hash(anonymous_id, message_id) as hash_1,
     hash(message_id, anonymous_id, 1) as hash_2,
     hash(anonymous_id) as device_hash,
-    coalesce(said_at is not null and {plain}, false) as plain
-from received
+    coalesce({plain}, false) as plain
+from read
 """
 
 
@@ -233,6 +209,11 @@ infinity in any spelling. One pattern for each first character: a fixed one is s
 """
 
 
+_NEVER: Final = np.iinfo(np.int64).min // 4
+"""No time: far enough below all others that differences do not overflow."""
+_YEAR_1, _YEAR_10000 = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds since the epoch
+
+
 class Decoder:
     """Decodes batches; one may be shared by threads, each gets a connection of its own.
 
@@ -241,7 +222,7 @@ class Decoder:
     """
 
     def __init__(self, future_skew: timedelta) -> None:
-        self._future_skew = future_skew
+        self._skew = future_skew // timedelta(microseconds=1)
         self._mine = threading.local()
 
     def decode(self, batch: RawBatch) -> DecodedBatch:
@@ -270,7 +251,7 @@ class Decoder:
         events = events.drop_columns(["row"])
         events = events.append_column("partition", pa.array(np.full(len(rows), batch.partition, np.int32)))
         events = events.append_column("offset", pa.array(batch.offsets[rows]))
-        return _decoded(batch, events.cast(DECODED), _dead_letters(batch, kafka_at, bad))
+        return _decoded(batch, events.select(DECODED.names).cast(DECODED), _dead_letters(batch, kafka_at, bad))
 
     def _utf8(
         self, raw: pa.Array, values: list[bytes | None], bad: dict[int, Rejected], good: dict[int, bytes]
@@ -330,26 +311,57 @@ class Decoder:
         return events.drop_columns(["plain"])
 
     def _run(self, block: pa.Table, statement: str = "decode") -> pa.Table:
-        """What the prepared `statement` makes of `block`."""
+        """What the prepared `statement` makes of `block`, its times by the rules of event time."""
         connection = self._connection()
         connection.execute("truncate block")
         connection.register("rows", block)
         connection.execute("insert into block from rows")
         connection.unregister("rows")
-        return connection.execute(f"execute {statement}").to_arrow_table()
+        return self._placed(connection.execute(f"execute {statement}").to_arrow_table(), block)
+
+    def _placed(self, columns: pa.Table, block: pa.Table) -> pa.Table:
+        """`columns` with event_at, received_at and clock_skewed in the place of the four times that were told.
+
+        Microseconds since the epoch throughout; DESIGN: event time.
+        """
+        stamp, original, sent, collected = (_microseconds(columns[field]) for field in _TIMES)
+        kafka_at = _microseconds(block["kafka_at"])
+        said = np.where(stamp == _NEVER, original, stamp)
+        by_device = np.where(original == _NEVER, stamp, original)
+        collected = np.where((kafka_at != _NEVER) & (collected > kafka_at + self._skew), _NEVER, collected)
+        corrected = collected - (sent - by_device)
+        can_correct = (collected != _NEVER) & (sent != _NEVER) & (corrected >= _YEAR_1) & (corrected < _YEAR_10000)
+        happened = np.where(can_correct, corrected, said)
+        received = np.where(collected != _NEVER, collected, np.where(kafka_at != _NEVER, kafka_at, happened))
+        skewed = happened > received + self._skew
+        plain = columns["plain"].to_numpy() & (said != _NEVER)
+        told = columns.drop_columns([*_TIMES, "plain"])
+        for name, values in (
+            ("event_at", pa.array(np.where(skewed, received, happened), _TIME, mask=~plain)),
+            ("received_at", pa.array(received, _TIME, mask=~plain)),
+            ("clock_skewed", pa.array(skewed)),
+            ("plain", pa.array(plain)),
+        ):
+            told = told.append_column(name, values)
+        return told
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        """This thread's own. The statements are prepared once: planning one costs three times what it takes to run it
-        on a small batch, and binding to a table of its own lets the plan stay."""
+        """This thread's own. The statements are planned once, on a table of its own that each block is copied into:
+        planning one costs several times what it takes to run it on a small batch."""
         if not hasattr(self._mine, "connection"):
             connection = duckdb.connect(config={"threads": 1})
             connection.execute("set TimeZone = 'UTC'")
             connection.execute("create temp table block (row bigint, json varchar, key blob, kafka_at timestamptz)")
-            skew = f"to_microseconds({self._future_skew // timedelta(microseconds=1)})"
-            for name, statement in (("decode", _DECODE), ("decode_rewritten", _DECODE_REWRITTEN)):
-                connection.execute(f"prepare {name} as {statement.replace('$skew', skew)}")
+            connection.execute(f"prepare decode as {_DECODE}")
+            connection.execute(f"prepare decode_rewritten as {_DECODE_REWRITTEN}")
             self._mine.connection = connection
         return self._mine.connection
+
+
+def _microseconds(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Since the epoch; _NEVER for null and for what lies outside the years 1 to 9999, infinities included."""
+    times = column.cast(pa.int64()).fill_null(_NEVER).to_numpy()
+    return np.where((times >= _YEAR_1) & (times < _YEAR_10000), times, _NEVER)
 
 
 def _decoded(batch: RawBatch, events: pa.Table, dead: pa.Table) -> DecodedBatch:
