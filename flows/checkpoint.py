@@ -158,9 +158,7 @@ class Checkpointer:
             if close_sessions:
                 with self._warehouse.transaction() as con:
                     con.execute(tables.CLOSE_ALL_SESSIONS)
-                    con.execute(
-                        "update stream.progress set watermark = greatest_event_at where greatest_event_at is not null"
-                    )
+                    con.execute(tables.WATERMARK_AT_THE_END)
 
     @property
     def progress(self) -> dict[tuple[str, int], Progress]:

@@ -117,9 +117,9 @@ def demo(
     days: Annotated[int, typer.Option(min=1, max=365, help="Days of history.")] = 60,
     rate: Annotated[float, typer.Option(min=0.1, max=20_000, help="Live events a second.")] = 200.0,
     port: Annotated[int | None, typer.Option(help="Port of the page; 0 takes any free one.")] = None,
-    warehouse: Annotated[Path, typer.Option(help="The demo's own file; its folder is emptied first.")] = Path(
-        ".stitchline/demo/warehouse.duckdb"
-    ),
+    warehouse: Annotated[
+        Path, typer.Option(help="The demo's own file; what an earlier demo left there is removed first.")
+    ] = Path(".stitchline/demo/warehouse.duckdb"),
 ) -> None:
     """Show it all on the events of a made-up shop.
 

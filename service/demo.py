@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from demo import FUNNELS, Record, Shop
-from service.runtime import Addresses, Service, dependencies
+from service.ask import address_file
+from service.runtime import Addresses, Service, dependencies, home_of
 from service.settings import Settings
 
 LIVE_RATE: Final = 200.0  # events a second
@@ -24,12 +25,11 @@ _EVENTS_A_DAY: Final = 5_800  # about what the shop makes, to guess the end of t
 
 def run_demo(settings: Settings, stopping: threading.Event, console: Console, days: int, rate: float) -> None:
     """Runs until `stopping` is set. Starts from nothing each time: what an earlier demo left is removed first."""
-    home = settings.warehouse.path.parent
-    shutil.rmtree(home, ignore_errors=True)
+    _remove_earlier_demo(settings)
     console.print("Starting Kafka and Valkey …")
     with dependencies(settings, kafka=True) as addresses:
         settings = settings.model_copy(update={"funnels": settings.funnels or FUNNELS})
-        with Service(settings, addresses, stopping) as service:
+        with Service(settings, addresses, stopping, any_port=True) as service:
             shop = Shop(now=datetime.now(UTC), days=days)
             _fast_forward(shop, service, addresses, settings.kafka.topic, stopping, console)
             if not stopping.is_set():
@@ -43,6 +43,16 @@ def run_demo(settings: Settings, stopping: threading.Event, console: Console, da
             service.wait()
             console.print("Stopping: what was read is being committed …")
     console.print("Stopped.")
+
+
+def _remove_earlier_demo(settings: Settings) -> None:
+    """Removes the warehouse and the embedded services' data that belong to it, and nothing else beside them."""
+    path, home = settings.warehouse.path, home_of(settings)
+    for file in (path, path.with_name(path.name + ".wal"), address_file(path)):
+        file.unlink(missing_ok=True)
+    for folder, mark in ((home / "kafka", "kafka.properties"), (home / "valkey", "valkey.log")):
+        if (folder / mark).exists():
+            shutil.rmtree(folder)
 
 
 _HINTS: Final = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -100,7 +101,10 @@ def stop_on_signals(stopping: threading.Event) -> Iterator[None]:
 class Service:
     """The flow and the page over one warehouse, each in a thread of its own. A context manager."""
 
-    def __init__(self, settings: Settings, addresses: Addresses, stopping: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, addresses: Addresses, stopping: threading.Event, *, any_port: bool = False
+    ) -> None:
+        """`any_port`: where the port of the settings is taken, the page takes any free one."""
         self._settings = settings
         self._stopping = stopping
         self._funnels = _definitions(settings.funnels)
@@ -118,10 +122,15 @@ class Service:
                 self._app, host=settings.web.host, port=settings.web.port, log_level="warning", access_log=False
             )
         )
-        self._server.config.load()
-        self._sockets = [self._bound(settings)]
+        try:
+            self._sockets = [_bound(settings.web.host, settings.web.port, any_port=any_port)]
+        except BaseException:
+            self.flow.close()
+            self.warehouse.close()
+            raise
         host, port = self._sockets[0].getsockname()[:2]
-        self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        self.url = f"http://{reachable}:{port}"
         write_address(settings.warehouse.path, self.url, token)
         self._web = threading.Thread(target=self._server.run, args=(self._sockets,), name="web", daemon=True)
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
@@ -168,16 +177,21 @@ class Service:
         finally:
             self._stopping.set()
 
-    def _bound(self, settings: Settings) -> socket.socket:
-        try:
-            return self._server.config.bind_socket()
-        except SystemExit:
-            self.warehouse.close()
-            raise StitchlineError(
-                f"Port {settings.web.port} on {settings.web.host} is taken. Choose another with --port or "
-                "STITCHLINE_WEB__PORT; 0 takes any free one.",
-                port=settings.web.port,
-            ) from None
+
+def _bound(host: str, port: int, *, any_port: bool) -> socket.socket:
+    """A socket that listens on `port`, or on any free one if that is taken and `any_port` allows it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        if any_port and error.errno == errno.EADDRINUSE:
+            return socket.create_server((host, 0), family=family)
+        raise StitchlineError(
+            f"The page cannot listen on {host} port {port}: {error.strerror}. Choose another with --port or "
+            "STITCHLINE_WEB__PORT; 0 takes any free one.",
+            host=host,
+            port=port,
+        ) from error
 
 
 def _definitions(folder: Path | None) -> list[FunnelDefinition]:

@@ -17,8 +17,8 @@ _LONGEST_CELL = 120
 
 
 def plain(text: str) -> str:
-    """`text` without meaning to the console: it may come from an event."""
-    return escape(text)
+    """`text` without meaning to the console or the terminal: it may come from an event."""
+    return escape("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def rows(found: list[dict[str, Any]]) -> None:
@@ -86,13 +86,12 @@ def dead_letters(told: dict[str, Any]) -> None:
     if not told["total"]:
         out.print("No dead letters.")
         return
-    out.print(", ".join(f"{count:,} {plain(reason)}" for reason, count in told["by_reason"].items()))
-    rows(
-        [
-            {k: letter.get(k) for k in ("dead_at", "topic", "partition", "offset", "reason", "detail", "text")}
-            for letter in told["dead_letters"]
-        ]
-    )
+    out.print(", ".join(f"{count:,} {plain(reason)}" for reason, count in told["by_reason"].items()), soft_wrap=True)
+    for letter in told["dead_letters"]:
+        where = f"{letter['topic']} partition {letter['partition']} offset {letter['offset']}"
+        out.print(f"\n{letter['dead_at']}  [bold]{plain(where)}[/bold]", soft_wrap=True)
+        out.print(f"  {plain(letter['detail'])}", soft_wrap=True)
+        out.print(f"  {_cell(letter.get('text'))}", style="dim", soft_wrap=True)
 
 
 def findings(told: list[dict[str, Any]]) -> None:

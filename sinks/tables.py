@@ -45,6 +45,12 @@ select {SESSION_COLUMNS.replace("end_reason", "coalesce(end_reason, 'gap') as en
 """
 CLOSE_ALL_SESSIONS: Final = f"{_CLOSE}; delete from stream.open_sessions"
 
+# Nothing is open any more: everything is known up to the greatest event_at, whichever partition had it.
+WATERMARK_AT_THE_END: Final = """
+update stream.progress set watermark = (select max(greatest_event_at) from stream.progress)
+where greatest_event_at is not null
+"""
+
 # Of each device asked for: its open session, or else its last closed one.
 _LAST_SESSIONS: Final = f"""
 with opened as (

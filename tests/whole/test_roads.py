@@ -105,6 +105,8 @@ def test_through_kafka(kafka_run: Callable[..., Run], replayed: Run, shop: list[
     assert run.rows(EVENTS) == replayed.rows(EVENTS)
     assert run.rows(SESSIONS) == replayed.rows(SESSIONS)
     assert run.counts() == (31_106, 31_106, 0, 0)
+    known_up_to = run.rows("select distinct watermark from stream.progress")
+    assert known_up_to == run.rows("select max(event_at) from stream.events")
 
 
 @pytest.mark.parametrize("keys", ["null", "random"])
