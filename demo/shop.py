@@ -87,7 +87,7 @@ class Shop:
         return Totals(fates.total(), fates[Fate.DUPLICATE], fates[Fate.DEAD])
 
     def live(self, now: datetime, rate: float = 200.0) -> Iterator[Record]:
-        """Traffic from `now` (aware) on, without an end: about `rate` records a second by their `kafka_at`.
+        """Traffic from the second after `now` (aware) on, without an end: about `rate` records a second by their `kafka_at`.
 
         In the order of arrival; whoever iterates waits until each record's `kafka_at`. Customers of the history come
         back, on devices new to the shop. Two runs share no message, unless they began in the same millisecond.
@@ -98,9 +98,9 @@ class Shop:
         crowd.customers.extend(Customer(self.seed, number) for number in range(self._customers_at_least()))
         town = self._town(rng, crowd, first_serial=second_ms << 20)
         due: defaultdict[int, list[Arrival]] = defaultdict(list)  # by the second in which they arrive
-        for second in count(second_ms // 1000):
+        for second in count(second_ms // 1000 + 1):  # what is left of this one may be too short to hold any
             while len(due[second]) < rate:
-                start_ms = max(second * 1000, second_ms) + rng.randrange(1000)
+                start_ms = second * 1000 + rng.randrange(1000)
                 if rng.random() < _CRAWLS:
                     oddities.crawl(town, start_ms)
                 else:
@@ -109,6 +109,7 @@ class Shop:
                 for arrival in town.out:
                     due[arrival.at_ms // 1000].append(arrival)
                 town.out.clear()
+                town.orders.clear()  # which nobody will give back
             yield from (arrival.record() for arrival in sorted(due.pop(second)))
 
     def _arrivals(self) -> Iterator[Arrival]:

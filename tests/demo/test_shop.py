@@ -290,6 +290,13 @@ def test_live_traffic_keeps_its_rate_and_knows_the_customers_of_history(shop: Sh
     assert tracks(lively, "Order Completed")
 
 
+def test_live_traffic_that_begins_at_the_end_of_a_second_keeps_its_rate(shop: Shop) -> None:
+    late = NOW + timedelta(milliseconds=999)
+    records = list(islice(shop.live(late), 1_000))
+    assert late < records[0].kafka_at < late + timedelta(seconds=1.1)
+    assert timedelta(seconds=3) < records[-1].kafka_at - late < timedelta(seconds=7)
+
+
 def test_two_live_runs_share_no_message(shop: Shop) -> None:
     runs = [
         {
