@@ -87,7 +87,7 @@ class Shop:
         return Totals(fates.total(), fates[Fate.DUPLICATE], fates[Fate.DEAD])
 
     def live(self, now: datetime, rate: float = 200.0) -> Iterator[Record]:
-        """Traffic from the second after `now` (aware) on, without an end: about `rate` records a second by their `kafka_at`.
+        """Traffic from the second after `now` (aware) on, without an end: about `rate` records a second of `kafka_at`.
 
         In the order of arrival; whoever iterates waits until each record's `kafka_at`. Customers of the history come
         back, on devices new to the shop. Two runs share no message, unless they began in the same millisecond.
