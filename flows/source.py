@@ -147,7 +147,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._back()
         for message in told:  # the end of the partition is told behind its last record
             self._note(message)
-        if len(records) < self._source.batch and self._at_end:
+        if len(records) < self._source.batch // 4:  # meanwhile librdkafka goes on fetching
             self._awake = datetime.now(UTC) + _PAUSE
         if records:
             self._next = max(self._next, (records[-1].offset() or 0) + 1)
