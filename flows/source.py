@@ -46,6 +46,7 @@ _WAIT_FOR_MORE: Final = 0.02  # seconds that a read may wait for a full batch
 _PAUSE: Final = timedelta(milliseconds=200)
 """Between two reads of a partition that gave less than a full batch: small batches cost more than they are worth, and
 what is visible within two seconds may wait a fifth of one."""
+_LOOK_FOR: Final = 0.2  # seconds that a broker may take to say that it is back
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 10.0  # seconds
 
 Waiting = Callable[[str | None], None]
@@ -147,6 +148,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._back()
         for message in told:  # the end of the partition is told behind its last record
             self._note(message)
+        if self._away is not None and not messages:
+            self._look_whether_back()
         if len(records) < self._source.batch // 4:  # meanwhile librdkafka goes on fetching
             self._awake = datetime.now(UTC) + _PAUSE
         if records:
@@ -212,6 +215,16 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         if self._away is None:
             self._away = error.str()
             self._source.waiting(f"Kafka is away ({error.str()}); waiting for it")
+
+    def _look_whether_back(self) -> None:
+        """The end is told once: where nothing came meanwhile, a broker that is back has to be asked."""
+        place = TopicPartition(self._source.topic, self._partition)
+        try:
+            _, end = self._consumer.get_watermark_offsets(place, timeout=_LOOK_FOR)
+        except KafkaException:
+            return
+        self._back()
+        self._at_end = end <= self._next
 
     def _back(self) -> None:
         if self._away is not None:

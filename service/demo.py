@@ -149,10 +149,11 @@ def _producer(addresses: Addresses) -> Producer:
 
 
 def _send(producer: Producer, topic: str, record: Record) -> None:
-    at = int(record.kafka_at.timestamp() * 1000)
+    """Produces `record` under the time at which it is produced, as a backfill would: with the time of long ago, the end
+    of a partition that waits for the next record would look like a long silence."""
     while True:
         try:
-            producer.produce(topic, record.value, record.key, timestamp=at)
+            producer.produce(topic, record.value, record.key)
         except BufferError:
             producer.poll(0.1)
         except KafkaException:
