@@ -15,13 +15,16 @@ RUN apt-get -qq update \
  && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 stitchline \
- && install -d -o stitchline /data
+ && install -d -o stitchline /data /var/cache/stitchline
 COPY --from=build /opt/stitchline /opt/stitchline
 ENV PATH=/opt/stitchline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    NUMBA_CACHE_DIR=/var/cache/stitchline \
     STITCHLINE_WAREHOUSE__PATH=/data/warehouse.duckdb
 USER stitchline
 WORKDIR /data
+# Compiles the scanner of records, so that the first start need not.
+RUN python3 -c "import datetime, flows.decode; flows.decode.Decoder(datetime.timedelta())"
 VOLUME /data
 EXPOSE 8765
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \

@@ -132,7 +132,7 @@ class Checkpointer:
             Messages(
                 rows["hash_1"],
                 rows["hash_2"],
-                rows["device"],
+                rows["device_hash"],
                 rows["at"].astype(np.int64),
                 self._sources.lowest(self._progress)[rows["partition"]],
             )
@@ -218,7 +218,10 @@ class Checkpointer:
         events = pl.from_arrow(decoded.drop_columns(["properties", "context", "received_at"]))
         assert isinstance(events, pl.DataFrame)
         rules = self._rules.sessions
+        with self._warehouse.reader() as con:
+            hashes = tables.hashes(con, decoded)
         return with_agents(events).with_columns(
+            **hashes,
             source=np.repeat([self._sources.index(b) for b in batches], [b.events.num_rows for b in batches]),
             known_user=self._rules.legal.legal(events["user_id"]),
             is_logout=events["name"].is_in(list(rules.logout_events)) & events["anonymous_id"].is_not_null(),

@@ -114,7 +114,7 @@ class Event(BaseModel):
 def parse(raw: bytes | None) -> Event:
     """The event in the bytes of one record. Raises Rejected with the first reason that applies.
 
-    Where a key stands twice in one object the first counts; NaN and the infinities become null.
+    Where a key stands twice in one object the last counts; NaN and the infinities become null.
     """
     if raw is None:
         raise Rejected("null_value")
@@ -129,7 +129,6 @@ def parse(raw: bytes | None) -> Event:
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_first_wins,
             parse_constant=lambda _: None,
             parse_int=_whole_number,
             parse_float=_finite,
@@ -177,10 +176,6 @@ def nesting(raw: bytes) -> int:
 def may_be_too_deep(raw: bytes) -> bool:
     """False for what cannot be nested beyond MAX_DEPTH: the quick look before the real one."""
     return len(raw) > 2 * MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
-
-
-def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return dict(reversed(pairs)) if len(pairs) > len({key for key, _ in pairs}) else dict(pairs)
 
 
 def _finite(digits: str) -> float | None:

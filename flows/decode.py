@@ -1,28 +1,29 @@
 """Raw records → Arrow columns, in bulk; what the contract does not accept → dead letters, with reasons.
 
-DuckDB parses a whole block in one statement and releases the interpreter lock meanwhile. It is more lenient
-than the contract in a few ways, so the statement also says which rows are `plain`: certain to mean the same to
-both. Every other row is judged by `contract.parse`, one by one, and those it accepts are written out again in
-plain form and decoded by the very same statement.
+flows/scan.py reads what is plain: certain to mean the same to it and to the contract. `contract.parse` judges every
+other record; what it accepts is written out again in plain form, takes the record's place, and the block is read anew.
 """
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.contract import MAX_DEPTH, MAX_RECORD_BYTES, Event, Rejected, may_be_too_deep, parse
+from flows import scan
+from flows.contract import MAX_RECORD_BYTES, Event, Rejected, parse
 from flows.records import RawBatch
+from flows.scan import NEVER, YEAR_1, YEAR_10000, Scanned
+
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 _TEXT = pa.string()
 _TIME = pa.timestamp("us", tz="UTC")
@@ -47,12 +48,9 @@ DECODED: Final = pa.schema(
         ("device_type", _TEXT),  # as the event says; else flows/agents.py tells by the user agent
         ("os", _TEXT),
         ("library", _TEXT),
-        ("properties", _TEXT),  # JSON text
+        ("properties", _TEXT),  # JSON text, as it came
         ("context", _TEXT),  # JSON text
         ("foreign_key", pa.bool_()),  # the message key is not the anonymousId
-        ("hash_1", pa.uint64()),  # with hash_2, 128 bits of (anonymous_id, message_id)
-        ("hash_2", pa.uint64()),
-        ("device_hash", pa.uint64()),  # of anonymous_id
         ("partition", pa.int32()),
         ("offset", pa.int64()),
     ]
@@ -94,128 +92,12 @@ class DecodedBatch:
         return self.events.num_rows + self.dead.num_rows
 
 
-_IDS = ("messageId", "anonymousId", "userId", "previousId")
-_TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
-_ENVELOPE = dict.fromkeys((*_TIMES, "type", "event", "name"), "VARCHAR") | dict.fromkeys(
-    (*_IDS, "context", "properties", "traits"), "JSON"
-)
-_CONTEXT = json.dumps(
-    {
-        "page": {"path": "VARCHAR", "referrer": "VARCHAR"},
-        "campaign": {"source": "VARCHAR", "medium": "VARCHAR", "name": "VARCHAR"},
-        "userAgent": "VARCHAR",
-        "device": "JSON",
-        "os": "JSON",
-        "library": {"name": "VARCHAR"},
-    }
-)
-
-
-def _id(field: str) -> str:
-    """The text of an id that came as JSON; right wherever `_plain_id` holds."""
-    return f"""case when starts_with(e."{field}", '"') then substr(e."{field}", 2, length(e."{field}") - 2)
-        else e."{field}"::varchar end"""
-
-
-def _plain_id(field: str) -> str:
-    """True where the id is text without escapes, neither empty nor led by white space, or a short whole number."""
-    return f"""(e."{field}" is null or case when starts_with(e."{field}", '"')
-        then e."{field}"::varchar >= '"!' and e."{field}"::varchar <> '""' and not contains(e."{field}", '\\')
-        else regexp_full_match(e."{field}"::varchar, '0|-?[1-9][0-9]{{0,17}}') end)"""
-
-
-def _time(field: str) -> str:
-    return f'try_cast(e."{field}" as timestamptz)'
-
-
-def _plain_time(field: str) -> str:
-    """True where the text is a time, with a zone, in the one form that every reader takes for the same."""
-    return f"""(e."{field}" is null or ({_time(field)} is not null and regexp_full_match(e."{field}",
-        '[12]\\d\\d\\d-\\d\\d-\\d\\dT([01]\\d|2[0-3]):\\d\\d:\\d\\d(\\.\\d{{1,6}})?(Z|[+-]0\\d:[0-5]\\d)')))"""
-
-
-def _object(expression: str) -> str:
-    return f"case when left({expression}, 1) = '{{' then {expression} end"
-
-
-_NAMED: Final = """'{"name":' || to_json(e.name)
-            || case when left(e.properties, 2) = '{"' then ',' || substr(e.properties, 2) else '}' end"""
-"""The properties with the page's own name among them: text put before text, for a merge patch would drop nulls."""
-
-
-def _decode(envelope: dict[str, str], id_of: Callable[[str], str], plain: str) -> str:
-    return f"""
-with parsed as (
-    select row, json, key, kafka_at, from_json(json, '{json.dumps(envelope)}') as e from block
-),
-read as (
-    select *,
-        {id_of("messageId")} as message_id,
-        {id_of("anonymousId")} as anonymous_id,
-        {id_of("userId")} as user_id,
-        from_json(e.context, '{_CONTEXT}') as c
-    from parsed
-)
-select
-    row,
-    message_id,
-    coalesce(nullif(e.type, ''), 'track') as type,
-    case e.type when 'page' then 'Page Viewed' when 'screen' then 'Screen Viewed'
-        when 'identify' then e.type when 'alias' then e.type when 'group' then e.type
-        else coalesce(nullif(e.event, ''), nullif(e.name, ''), nullif(e.type, ''), 'track') end as name,
-    anonymous_id,
-    user_id,
-    case when e.type = 'alias' then {id_of("previousId")} end as previous_id,
-    {", ".join(f'{_time(field)} as "{field}"' for field in _TIMES)},
-    c.page.path as path,
-    c.page.referrer as referrer,
-    c.campaign.source as utm_source,
-    c.campaign.medium as utm_medium,
-    c.campaign.name as utm_campaign,
-    c.userAgent as user_agent,
-    case left(c.device, 1) when '"' then c.device->>'$' when '{{' then c.device->>'$.type' end as device_type,
-    case left(c.os, 1) when '"' then c.os->>'$' when '{{' then c.os->>'$.name' end as os,
-    c.library.name as library,
-    (case when e.type in ('page', 'screen') and e.name is not null and json_exists(e.properties, '$.name') is not true
-            then {_NAMED}
-          when e.type in ('identify', 'group') then coalesce({_object("e.properties")}, {_object("e.traits")})
-          else {_object("e.properties")} end)::varchar as properties,
-    ({_object("e.context")})::varchar as context,
-    coalesce(anonymous_id is not null and key is distinct from encode(anonymous_id), false) as foreign_key,
-    hash(anonymous_id, message_id) as hash_1,
-    hash(message_id, anonymous_id, 1) as hash_2,
-    hash(anonymous_id) as device_hash,
-    coalesce({plain}, false) as plain
-from read
-"""
-
-
-_DECODE: Final = _decode(
-    _ENVELOPE,
-    _id,
-    f"""e.messageId is not null and (e.anonymousId is not null or e.userId is not null)
-        and {" and ".join([*map(_plain_id, _IDS), *map(_plain_time, _TIMES)])}""",
-)
-_DECODE_REWRITTEN: Final = _decode(_ENVELOPE | dict.fromkeys(_IDS, "VARCHAR"), '"e"."{}"'.format, "true")
-"""The same for records that `_plain_form` wrote: their ids are text, with whatever escapes that takes."""
-
-_LENIENT: Final = (
-    r",[ \t\r\n]*([}\]]|-?(?i:nan|inf))",
-    r":[ \t\r\n]*-?(?i:nan|inf)",
-    r"\[[ \t\r\n]*-?(?i:nan|inf)",
-)
-"""Where DuckDB's reader of JSON is more lenient than the contract: a comma before a closing bracket, and NaN and
-infinity in any spelling. One pattern for each first character: a fixed one is searched for several times faster.
-"""
-
-
-_NEVER: Final = np.iinfo(np.int64).min // 4
-"""No time: far enough below all others that differences do not overflow."""
-_YEAR_1, _YEAR_10000 = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds since the epoch
+BLOCK_BYTES: Final = 64 * 2**20
+"""Records scanned at a time, in bytes: the positions in a column have 31 bits."""
 
 
 class Decoder:
-    """Decodes batches; one may be shared by threads, each gets a connection of its own.
+    """Decodes batches; threads may share one.
 
     `future_skew` is how far an event_at may lie above its received_at, and a payload's receivedAt above Kafka's
     time, before it is not believed (DESIGN: event time).
@@ -223,196 +105,165 @@ class Decoder:
 
     def __init__(self, future_skew: timedelta) -> None:
         self._skew = future_skew // timedelta(microseconds=1)
-        self._mine = threading.local()
+        self._block(RawBatch("", 0, 0), 0, 0, {})  # compiles the scanner, where that was not done before
 
     def decode(self, batch: RawBatch) -> DecodedBatch:
         """`batch` in columns. Never raises for what is in a record."""
         bad: dict[int, Rejected] = {}
-        good: dict[int, bytes] = {}
-        if not len(batch):
-            return _decoded(batch, DECODED.empty_table(), DEAD.empty_table())
-        raw = pa.array(batch.values, pa.binary())
-        text = self._utf8(raw, batch.values, bad, good)
-        kafka_at = pa.array(
-            batch.kafka_at if batch.kafka_at is not None else np.zeros(len(batch), np.int64),
-            _TIME,
-            mask=None if batch.kafka_at is not None else np.ones(len(batch), np.bool_),
+        blocks = [self._block(batch, first, last, bad) for first, last in _blocks(batch)]
+        return DecodedBatch(
+            topic=batch.topic,
+            partition=batch.partition,
+            next_offset=batch.next_offset,
+            events=pa.Table.from_batches(blocks, DECODED),
+            dead=_dead_letters(batch, bad),
+            at_end=batch.at_end,
+            closed=batch.closed,
+            read_at=batch.read_at,
+            last_kafka_at=int(batch.kafka_at[-1]) if batch.kafka_at is not None and len(batch) else None,
         )
-        block = pa.table(
-            {
-                "row": pa.array(np.arange(len(batch), dtype=np.int64)),
-                "json": text,
-                "key": pa.nulls(len(batch), pa.binary()) if batch.keys is None else pa.array(batch.keys, pa.binary()),
-                "kafka_at": kafka_at,
-            }
-        )
-        events = self._columns(block, batch.values, bad, good, keyed=batch.keys is not None)
-        rows = events["row"].to_numpy()
-        events = events.drop_columns(["row"])
-        events = events.append_column("partition", pa.array(np.full(len(rows), batch.partition, np.int32)))
-        events = events.append_column("offset", pa.array(batch.offsets[rows]))
-        return _decoded(batch, events.select(DECODED.names).cast(DECODED), _dead_letters(batch, kafka_at, bad))
 
-    def _utf8(
-        self, raw: pa.Array, values: list[bytes | None], bad: dict[int, Rejected], good: dict[int, bytes]
-    ) -> pa.Array:
-        """`raw` as text, with nulls where a record can be judged without parsing it in bulk."""
-        length = pc.binary_length(raw).fill_null(MAX_RECORD_BYTES + 1)
-        doubtful = {
-            i
-            for i in _where(pc.greater(length, 2 * MAX_DEPTH))
-            if (value := values[i]) is None or len(value) > MAX_RECORD_BYTES or may_be_too_deep(value)
+    def _block(self, batch: RawBatch, first: int, last: int, bad: dict[int, Rejected]) -> pa.RecordBatch:
+        """Rows `first` to `last` of `batch` in columns. What is not acceptable goes into `bad`, by its row."""
+        values = batch.values[first:last]
+        rows = np.arange(first, last)
+        judged = np.zeros(len(values), np.bool_)
+        while True:
+            raw = pa.array([*values, scan.CONSTANTS], pa.large_binary())
+            offsets, data = (np.frombuffer(raw.buffers()[1 + i], dtype) for i, dtype in enumerate((np.int64, np.uint8)))
+            found = scan.scan(data, offsets, len(values))
+            odd = np.flatnonzero((found.verdicts != scan.PLAIN) | _beyond_the_scanner(raw, offsets) & ~judged)
+            odd = odd[~judged[odd] | (found.verdicts[odd] == scan.MALFORMED)]
+            if not len(odd):
+                return self._columns(batch, rows, data, int(offsets[-2]), found)
+            for i in odd.tolist():
+                try:
+                    values[i] = _plain_form(parse(batch.values[rows[i]]))
+                except Rejected as rejected:
+                    bad[int(rows[i])] = rejected
+            judged[odd] = True
+            acceptable = np.array([row not in bad for row in rows.tolist()], np.bool_)
+            values = [value for value, keep in zip(values, acceptable, strict=True) if keep]
+            rows, judged = rows[acceptable], judged[acceptable]
+
+    def _columns(self, batch: RawBatch, rows: Ints, data: scan.Bytes, constants: int, found: Scanned) -> pa.RecordBatch:
+        """`rows` of `batch`, as they were found in `data`, by DECODED."""
+
+        def text(field: int) -> pa.Array:
+            return _texts(scan.texts(data, found.start[field], found.length[field]))
+
+        named = scan.names(data, constants, found.start, found.length)
+        found.start[scan.PREVIOUS_ID, named.kind != scan.ALIAS] = -1
+        event_at, received_at, skewed = self._placed(found.times, _kafka_at(batch, rows))
+        anonymous_id = text(scan.ANONYMOUS_ID)
+        columns = {
+            "message_id": text(scan.MESSAGE_ID),
+            "type": _texts(scan.texts(data, named.type_start, named.type_length)),
+            "name": _texts(scan.texts(data, named.name_start, named.name_length)),
+            "anonymous_id": anonymous_id,
+            "user_id": text(scan.USER_ID),
+            "previous_id": text(scan.PREVIOUS_ID),
+            "event_at": pa.array(event_at, _TIME),
+            "received_at": pa.array(received_at, _TIME),
+            "clock_skewed": pa.array(skewed),
+            "path": text(scan.PATH),
+            "referrer": text(scan.REFERRER),
+            "utm_source": text(scan.UTM_SOURCE),
+            "utm_medium": text(scan.UTM_MEDIUM),
+            "utm_campaign": text(scan.UTM_CAMPAIGN),
+            "user_agent": text(scan.USER_AGENT),
+            "device_type": text(scan.DEVICE_TYPE),
+            "os": text(scan.OS),
+            "library": text(scan.LIBRARY),
+            "properties": _texts(scan.properties(data, named.kind, found.start, found.length, found.own_name)),
+            "context": text(scan.CONTEXT),
+            "foreign_key": _is_foreign(batch, rows, anonymous_id),
+            "partition": pa.array(np.full(len(rows), batch.partition, np.int32)),
+            "offset": pa.array(batch.offsets[rows]),
         }
-        try:
-            text = raw.cast(_TEXT)
-        except pa.ArrowInvalid:
-            doubtful |= {i for i, value in enumerate(values) if value is not None and not _is_utf8(value)}
-            text = _without(raw, doubtful).cast(_TEXT)
-        for pattern in _LENIENT:
-            doubtful |= _where(pc.match_substring_regex(text, pattern))
-        if doubtful:
-            for i in sorted(doubtful):
-                _judge(i, values[i], bad, good)
-            text = _without(text, doubtful)
-        return text
+        return pa.RecordBatch.from_arrays([columns[name] for name in DECODED.names], schema=DECODED)
 
-    def _columns(
-        self,
-        block: pa.Table,
-        values: list[bytes | None],
-        bad: dict[int, Rejected],
-        good: dict[int, bytes],
-        *,
-        keyed: bool,
-    ) -> pa.Table:
-        """The acceptable rows of `block` in columns, in row order."""
-        pending = block.filter(pc.is_valid(block["json"])) if bad or good else block
-        try:
-            events = self._run(pending)
-        except (duckdb.Error, UnicodeDecodeError):
-            # Some row is no JSON at all: find which, and keep the others on the fast road. DuckDB quotes it in its
-            # message, cut off at a byte, which need not be the end of a character.
-            valid = self._connection().execute("select json_valid(json) from block").to_arrow_table().column(0)
-            for i in pending.filter(pc.invert(valid))["row"].to_pylist():
-                _judge(i, values[i], bad, good)
-            events = self._run(pending.filter(valid))
-        plain = events["plain"]
-        if not pc.all(plain, min_count=0).as_py():
-            for i in events.filter(pc.invert(plain))["row"].to_pylist():
-                _judge(i, values[i], bad, good)
-            events = events.filter(plain)
-        if good:
-            rows = sorted(good)
-            again = block.take(pa.array(rows)).set_column(1, "json", pa.array([good[i].decode() for i in rows], _TEXT))
-            events = pa.concat_tables([events, self._run(again, "decode_rewritten")]).sort_by("row")
-        if not keyed:
-            position = events.schema.get_field_index("foreign_key")
-            events = events.set_column(position, "foreign_key", pa.array(np.zeros(events.num_rows, np.bool_)))
-        return events.drop_columns(["plain"])
+    def _placed(self, told: Ints, kafka_at: Ints) -> tuple[Ints, Ints, Flags]:
+        """event_at, received_at and clock_skewed, from the four times that were told (rows). DESIGN: event time.
 
-    def _run(self, block: pa.Table, statement: str = "decode") -> pa.Table:
-        """What the prepared `statement` makes of `block`, its times by the rules of event time."""
-        connection = self._connection()
-        connection.execute("truncate block")
-        connection.register("rows", block)
-        connection.execute("insert into block from rows")
-        connection.unregister("rows")
-        return self._placed(connection.execute(f"execute {statement}").to_arrow_table(), block)
-
-    def _placed(self, columns: pa.Table, block: pa.Table) -> pa.Table:
-        """`columns` with event_at, received_at and clock_skewed in the place of the four times that were told.
-
-        Microseconds since the epoch throughout; DESIGN: event time.
+        Microseconds since the epoch, NEVER for none.
         """
-        stamp, original, sent, collected = (_microseconds(columns[field]) for field in _TIMES)
-        kafka_at = _microseconds(block["kafka_at"])
-        said = np.where(stamp == _NEVER, original, stamp)
-        by_device = np.where(original == _NEVER, stamp, original)
-        collected = np.where((kafka_at != _NEVER) & (collected > kafka_at + self._skew), _NEVER, collected)
+        stamp, original, sent, collected = told
+        said = np.where(stamp == NEVER, original, stamp)
+        by_device = np.where(original == NEVER, stamp, original)
+        collected = np.where((kafka_at != NEVER) & (collected > kafka_at + self._skew), NEVER, collected)
         corrected = collected - (sent - by_device)
-        can_correct = (collected != _NEVER) & (sent != _NEVER) & (corrected >= _YEAR_1) & (corrected < _YEAR_10000)
+        can_correct = (collected != NEVER) & (sent != NEVER) & (corrected >= YEAR_1) & (corrected < YEAR_10000)
         happened = np.where(can_correct, corrected, said)
-        received = np.where(collected != _NEVER, collected, np.where(kafka_at != _NEVER, kafka_at, happened))
+        received = np.where(collected != NEVER, collected, np.where(kafka_at != NEVER, kafka_at, happened))
         skewed = happened > received + self._skew
-        plain = columns["plain"].to_numpy() & (said != _NEVER)
-        told = columns.drop_columns([*_TIMES, "plain"])
-        for name, values in (
-            ("event_at", pa.array(np.where(skewed, received, happened), _TIME, mask=~plain)),
-            ("received_at", pa.array(received, _TIME, mask=~plain)),
-            ("clock_skewed", pa.array(skewed)),
-            ("plain", pa.array(plain)),
-        ):
-            told = told.append_column(name, values)
-        return told
-
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        """This thread's own. The statements are planned once, on a table of its own that each block is copied into:
-        planning one costs several times what it takes to run it on a small batch."""
-        if not hasattr(self._mine, "connection"):
-            connection = duckdb.connect(config={"threads": 1})
-            connection.execute("set TimeZone = 'UTC'")
-            connection.execute("create temp table block (row bigint, json varchar, key blob, kafka_at timestamptz)")
-            connection.execute(f"prepare decode as {_DECODE}")
-            connection.execute(f"prepare decode_rewritten as {_DECODE_REWRITTEN}")
-            self._mine.connection = connection
-        return self._mine.connection
+        return np.where(skewed, received, happened), received, skewed
 
 
-def _microseconds(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Since the epoch; _NEVER for null and for what lies outside the years 1 to 9999, infinities included."""
-    times = column.cast(pa.int64()).fill_null(_NEVER).to_numpy()
-    return np.where((times >= _YEAR_1) & (times < _YEAR_10000), times, _NEVER)
+def _blocks(batch: RawBatch) -> Iterator[tuple[int, int]]:
+    """First and last rows of the blocks of `batch`; a record of more than BLOCK_BYTES has one of its own."""
+    if sum(map(len, filter(None, batch.values))) <= BLOCK_BYTES:
+        yield 0, len(batch)
+        return
+    first, size = 0, 0
+    for i, value in enumerate(batch.values):
+        if size and size + len(value or b"") > BLOCK_BYTES:
+            yield first, i
+            first, size = i, 0
+        size += len(value or b"")
+    yield first, len(batch)
 
 
-def _decoded(batch: RawBatch, events: pa.Table, dead: pa.Table) -> DecodedBatch:
-    return DecodedBatch(
-        topic=batch.topic,
-        partition=batch.partition,
-        next_offset=batch.next_offset,
-        events=events,
-        dead=dead,
-        at_end=batch.at_end,
-        closed=batch.closed,
-        read_at=batch.read_at,
-        last_kafka_at=int(batch.kafka_at[-1]) if batch.kafka_at is not None and len(batch) else None,
-    )
-
-
-def _judge(row: int, raw: bytes | None, bad: dict[int, Rejected], good: dict[int, bytes]) -> None:
+def _beyond_the_scanner(raw: pa.Array, offsets: Ints) -> Flags:
+    """Which records (all of `raw` but its last entry) the contract may refuse though the scanner took them: those that
+    are too large, or not UTF-8."""
+    beyond: Flags = np.diff(offsets)[:-1] > MAX_RECORD_BYTES
     try:
-        good[row] = _plain_form(parse(raw))
-    except Rejected as rejected:
-        bad[row] = rejected
+        raw.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        beyond |= np.array([not _is_utf8(value.as_py()) for value in raw[:-1]], np.bool_)
+    return beyond
 
 
-def _plain_form(event: Event) -> bytes:
-    fields = {
-        name: value.isoformat() if isinstance(value, datetime) else value for name, value in event if value is not None
-    }
-    return json.dumps(fields, ensure_ascii=False).encode()
-
-
-def _is_utf8(raw: bytes) -> bool:
+def _is_utf8(raw: bytes | None) -> bool:
     try:
-        raw.decode("utf-8")
+        (raw or b"").decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _where(column: pa.Array) -> set[int]:
-    """The rows in which `column` is true."""
-    return set(np.flatnonzero(column.fill_null(False).to_numpy(zero_copy_only=False)).tolist())
+def _plain_form(event: Event) -> bytes:
+    """A record that says the same without doubt. What should be text and is not is left out."""
+    fields = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in event
+        if value is not None and (name not in ("type", "event", "name") or isinstance(value, str))
+    }
+    return json.dumps(fields, ensure_ascii=False).encode()
 
 
-def _without(column: pa.Array, rows: set[int]) -> pa.Array:
-    """`column` with nulls at `rows`."""
-    keep = np.ones(len(column), np.bool_)
-    keep[list(rows)] = False
-    return pc.if_else(pa.array(keep), column, pa.scalar(None, column.type))
+def _texts(column: scan.Column) -> pa.Array:
+    validity = pa.py_buffer(column.validity) if column.nulls else None
+    return pa.StringArray.from_buffers(
+        len(column.offsets) - 1, pa.py_buffer(column.offsets), pa.py_buffer(column.octets), validity, column.nulls
+    )
 
 
-def _dead_letters(batch: RawBatch, kafka_at: pa.Array, bad: dict[int, Rejected]) -> pa.Table:
+def _kafka_at(batch: RawBatch, rows: Ints) -> Ints:
+    return np.full(len(rows), NEVER, np.int64) if batch.kafka_at is None else batch.kafka_at[rows]
+
+
+def _is_foreign(batch: RawBatch, rows: Ints, anonymous_id: pa.Array) -> pa.Array:
+    """Where the record's key is not its anonymousId; nowhere if the source has no keys."""
+    if batch.keys is None:
+        return pa.array(np.zeros(len(rows), np.bool_))
+    keys = batch.keys if len(rows) == len(batch) else [batch.keys[i] for i in rows.tolist()]
+    differs = pc.not_equal(anonymous_id.cast(pa.binary()), pa.array(keys, pa.binary()))
+    return pc.and_(pc.fill_null(differs, True), anonymous_id.is_valid())
+
+
+def _dead_letters(batch: RawBatch, bad: dict[int, Rejected]) -> pa.Table:
     rows = sorted(bad)
     return pa.table(
         {
@@ -423,7 +274,7 @@ def _dead_letters(batch: RawBatch, kafka_at: pa.Array, bad: dict[int, Rejected])
             "detail": [bad[i].detail for i in rows],
             "key": [batch.keys[i] if batch.keys is not None else None for i in rows],
             "raw": [batch.values[i] for i in rows],
-            "kafka_at": kafka_at.take(pa.array(rows, pa.int64())),
+            "kafka_at": [None if batch.kafka_at is None else int(batch.kafka_at[i]) for i in rows],
         },
         schema=DEAD,
     )

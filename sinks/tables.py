@@ -30,13 +30,17 @@ SESSION_COLUMNS: Final = (
     "is_bot, revision, first_message_id, last_message_id"
 )
 
+# 128 bits of a message, and 64 of its device.
+_HASHES: Final = """hash(anonymous_id, message_id) as hash_1, hash(message_id, anonymous_id, 1) as hash_2,
+    hash(anonymous_id) as device_hash"""
+
 # The messages to remember after a restart: of open sessions, and what lies above the lowest watermark.
-REMEMBERED: Final = """
-select hash(e.anonymous_id, e.message_id) as hash_1, hash(e.message_id, e.anonymous_id, 1) as hash_2,
-    hash(e.anonymous_id) as device, epoch_us(e.event_at) as at, e."partition" as "partition"
-from stream.events e left join stream.open_sessions o on o.anonymous_id = e.anonymous_id
-where e.event_at >= least((select min(started_at) from stream.open_sessions), $least)
-  and (e.event_at >= o.started_at or e.event_at > $least)
+REMEMBERED: Final = f"""
+select {_HASHES}, epoch_us(event_at) as at, "partition"
+from stream.events e left join (select anonymous_id as device, started_at from stream.open_sessions) o
+  on o.device = e.anonymous_id
+where event_at >= least((select min(started_at) from stream.open_sessions), $least)
+  and (event_at >= started_at or event_at > $least)
 """
 
 _CLOSE: Final = f"""
@@ -80,6 +84,12 @@ def append_events(con: duckdb.DuckDBPyConnection, decoded: pa.Table, known: pl.D
         )
     with _registered(con, "new_events", rows.select([*EVENT_COLUMNS.split(", "), "partition", "offset"])):
         con.execute(f'insert into stream.events ({EVENT_COLUMNS}, "partition", "offset") select * from new_events')
+
+
+def hashes(con: duckdb.DuckDBPyConnection, decoded: pa.Table) -> dict[str, npt.NDArray[np.uint64]]:
+    """hash_1 and hash_2, 128 bits together, of each row's (anonymous_id, message_id), and its device_hash."""
+    with _registered(con, "messages", decoded.select(["anonymous_id", "message_id"])):
+        return con.execute(f"select {_HASHES} from messages").fetchnumpy()
 
 
 def stored_already(con: duckdb.DuckDBPyConnection, asked: pl.DataFrame) -> npt.NDArray[np.int64]:

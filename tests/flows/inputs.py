@@ -102,7 +102,7 @@ REJECTED: dict[str, tuple[bytes | None, str]] = {
     "NaN messageId": (record('"messageId": NaN, "anonymousId": "d"', TIME), "no_message_id"),
     "object messageId": (record('"messageId": {"id": "m"}, "anonymousId": "d"', TIME), "no_message_id"),
     "array messageId": (record('"messageId": ["m"], "anonymousId": "d"', TIME), "no_message_id"),
-    "first messageId empty": (record('"messageId": "", "messageId": "m", "anonymousId": "d"', TIME), "no_message_id"),
+    "last messageId empty": (record('"messageId": "m", "messageId": "", "anonymousId": "d"', TIME), "no_message_id"),
     "messageId in another case": (record('"messageid": "m", "anonymousId": "d"', TIME), "no_message_id"),
     "nothing right at all": (record('"messageId": 1.5'), "no_message_id"),
     # Neither anonymousId nor userId.
@@ -137,7 +137,7 @@ REJECTED: dict[str, tuple[bytes | None, str]] = {
         record(IDS, '"sentAt": "2024-05-06T12:00:00Z", "receivedAt": "2024-05-06T12:00:00Z"'),
         "no_time",
     ),
-    "first timestamp empty": (record(IDS, '"timestamp": ""', TIME), "no_time"),
+    "last timestamp empty": (record(IDS, TIME, '"timestamp": ""'), "no_time"),
 }
 """What is dead, by what is wrong with it: the record's value and the reason."""
 
@@ -203,12 +203,12 @@ ACCEPTED: dict[str, tuple[bytes, Expected]] = {
         record('"messageId": "null", "anonymousId": "{}", "userId": "12"', TIME),
         ("null", "{}", "12", "2024-05-06T12:00:00+00:00"),
     ),
-    "duplicate keys: the first counts": (
-        record(IDS, '"messageId": "n", "anonymousId": "e"', TIME, '"timestamp": "2025-01-01T00:00:00Z"'),
+    "duplicate keys: the last counts": (
+        record('"messageId": "n", "anonymousId": "e"', IDS, '"timestamp": "2025-01-01T00:00:00Z"', TIME),
         ("m", "d", None, "2024-05-06T12:00:00+00:00"),
     ),
-    "duplicate keys, one escaped: the first counts": (
-        record('"message\\u0049d": "n"', IDS, TIME),
+    "duplicate keys, one escaped: the last counts": (
+        record(IDS, '"message\\u0049d": "n"', TIME),
         ("n", "d", None, "2024-05-06T12:00:00+00:00"),
     ),
     "NaN in properties": (

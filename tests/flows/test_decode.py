@@ -302,18 +302,6 @@ def test_without_keys_nothing_is_foreign() -> None:
     assert row(GOOD)["foreign_key"] is False
 
 
-def test_hashes_tell_device_and_message_apart() -> None:
-    def hashes(message_id: str, anonymous_id: str, **spelling: Any) -> tuple[int, int, int]:
-        body = {"messageId": message_id, "anonymousId": anonymous_id, "userId": "u", "timestamp": 0}
-        found = row(json.dumps(body, **spelling).encode())
-        return found["hash_1"], found["hash_2"], found["device_hash"]
-
-    assert hashes("é", "d") == hashes("é", "d", ensure_ascii=False, indent=1)
-    pairs = [hashes(*ids) for ids in ("md", "dm", "nd", "me", ("md", ""), ("m", "dd"), ("mm", "d"))]
-    assert len({pair[0] for pair in pairs}) == len({pair[1] for pair in pairs}) == len(pairs)
-    assert [pair[2] == pairs[0][2] for pair in pairs] == [True, False, True, False, False, False, True]
-
-
 @pytest.mark.parametrize("padding", ["", "x", "xx"])
 def test_a_malformed_record_beyond_ascii_costs_only_itself(padding: str) -> None:
     """DuckDB quotes what it cannot read, cut off at a byte, here inside a character of three."""
