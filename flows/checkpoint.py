@@ -1,8 +1,8 @@
 """The checkpoint: what was decoded becomes events, sessions, identity facts and offsets, in one transaction.
 
-Batches of all partitions of this process are gathered until enough rows or enough time have come together; then
-whichever worker notices takes them through four steps: deduplicate, sessionize, stitch, commit. Meanwhile the other
-workers read and decode on; when they have gathered as much again they wait, which is all the back-pressure there is.
+Batches of all partitions of this process are gathered until enough rows or enough time have come together; then a
+thread of its own takes them through four steps: deduplicate, stitch, sessionize, commit. Meanwhile the workers read and
+decode on; when they have gathered as much again they wait, which is all the back-pressure there is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -26,12 +27,12 @@ from flows.clock import DEFAULT_REORDER_WINDOW, PartitionClock
 from flows.decode import DecodedBatch
 from flows.duplicates import Messages, SeenMessages, first_of_each
 from flows.recut import activity_of, recut
-from flows.sessions import SESSIONS, SessionRules, cut
+from flows.sessions import SESSIONS, Cut, SessionRules, cut
 from identity.ids import PERSON_PREFIX, LegalIds
 from identity.stitch import Stitcher, Stitching
 from sinks import tables
 from sinks.dead_letters import DeadLetterTopic
-from sinks.warehouse import Progress, Warehouse, save_progress
+from sinks.warehouse import ROW_GROUP, Progress, Warehouse, save_progress
 from stitchline.bloom import BloomFilter, Flags, Hashes
 
 log = logging.getLogger(__name__)
@@ -105,10 +106,13 @@ class Checkpointer:
         self._dead_letters = dead_letters
         self._committed = committed
         self._gathering = threading.Lock()
-        self._gathered: list[DecodedBatch] = []
+        self._gathered: list[_Gathered] = []
+        self._own = threading.local()
         self._rows = 0
         self._since = time.monotonic()
-        self._committing = threading.Lock()
+        self._committer = ThreadPoolExecutor(1, "commit")
+        self._running: Future[None] | None = None
+        self._beside = ThreadPoolExecutor(1, "append")
         self._progress = warehouse.progress()
         self._sources = _Sources(self._progress)
         self._warned_of_keys: set[str] = set()
@@ -139,22 +143,44 @@ class Checkpointer:
         )
 
     def add(self, batch: DecodedBatch) -> None:
-        """Gathers `batch`; commits if it is time, in this thread. Waits while more than twice a commit is gathered."""
+        """Gathers `batch`. If it is time, what was gathered is committed, in a thread of its own.
+
+        Waits while one is running and as much again is gathered. Raises what an earlier commit raised.
+        """
+        gathered = _Gathered(batch, self._prepare(batch.events))
         with self._gathering:
-            self._gathered.append(batch)
+            self._gathered.append(gathered)
             self._rows += batch.consumed
+        while (running := self._commit_if_due()) is not None:
+            running.result()
+
+    def _commit_if_due(self) -> Future[None] | None:
+        """Begins a commit if it is time. Returns the one that has to end first, if all room is taken."""
+        with self._gathering:
             full = self._rows >= self._limits.events
-            due = full or time.monotonic() - self._since >= self._limits.interval.total_seconds()
-        if due and self._committing.acquire(blocking=full):
-            try:
-                self._commit()
-            finally:
-                self._committing.release()
+            if not full and time.monotonic() - self._since < self._limits.interval.total_seconds():
+                return None
+            if self._running is not None and not self._running.done():
+                return self._running if full else None
+            running, self._running = self._running, None
+            if running is not None:
+                running.result()
+            self._running = self._committer.submit(self._commit, self._take())
+            return None
+
+    def _take(self) -> list[_Gathered]:
+        gathered, self._gathered, self._rows = self._gathered, [], 0
+        self._since = time.monotonic()
+        return gathered
 
     def finish(self, *, close_sessions: bool) -> None:
         """Commits what is gathered. `close_sessions`, at the end of a replay: nothing will ever come again."""
-        with self._committing:
-            self._commit()
+        with self._gathering:
+            running, self._running = self._running, None
+            if running is not None:
+                running.result()
+            self._commit(self._take())
+            self._stitcher.flush()
             if close_sessions:
                 with self._warehouse.transaction() as con:
                     con.execute(tables.CLOSE_ALL_SESSIONS)
@@ -165,15 +191,15 @@ class Checkpointer:
         """Where the partitions stand, as committed."""
         return dict(self._progress)
 
-    def _commit(self) -> None:
-        with self._gathering:
-            batches, self._gathered, self._rows = self._gathered, [], 0
-            self._since = time.monotonic()
-        if not batches:
+    def _commit(self, gathered: list[_Gathered]) -> None:
+        if not gathered:
             return
         began = time.monotonic()
+        batches = [g.batch for g in gathered]
         decoded = pa.concat_tables([b.events for b in batches])
-        arrived = self._together(batches, decoded)
+        arrived = pl.concat([g.events for g in gathered], rechunk=True).with_columns(
+            source=np.repeat([self._sources.index(b) for b in batches], [b.events.num_rows for b in batches])
+        )
         arrived, new = self._deduplicate(arrived)
         progress = self._advance(batches, arrived, new)
         events = arrived
@@ -183,11 +209,9 @@ class Checkpointer:
             return
         if self._dead_letters is not None:
             self._dead_letters.send([b.dead for b in batches if b.dead.num_rows])
-        with self._warehouse.transaction() as con:
+        with self._warehouse.transaction(bulk=decoded.num_rows >= ROW_GROUP) as con:
             stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
-            owners = stitching.owners(events)
-            tables.append_events(con, decoded, _with_person(events, owners))
-            recuts = self._sessionize(con, events, stitching, progress)
+            recuts = self._store(con, decoded, events, stitching, progress)
             tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
             tables.append_dead_letters(con, [b.dead for b in batches if b.dead.num_rows])
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
@@ -213,16 +237,15 @@ class Checkpointer:
             )
         )
 
-    def _together(self, batches: list[DecodedBatch], decoded: pa.Table) -> pl.DataFrame:
-        """The events of all batches in order of arrival, without their bulk, with what the later steps need to know."""
-        events = pl.from_arrow(decoded.drop_columns(["properties", "context", "received_at"]))
+    def _prepare(self, decoded: pa.Table) -> pl.DataFrame:
+        """The events without their bulk, with what the later steps need to know. Runs in the thread that decoded."""
+        events = pl.from_arrow(decoded.drop_columns(["properties", "context", "received_at", "clock_skewed"]))
         assert isinstance(events, pl.DataFrame)
+        if not hasattr(self._own, "reader"):
+            self._own.reader = self._warehouse.reader()
         rules = self._rules.sessions
-        with self._warehouse.reader() as con:
-            hashes = tables.hashes(con, decoded)
         return with_agents(events).with_columns(
-            **hashes,
-            source=np.repeat([self._sources.index(b) for b in batches], [b.events.num_rows for b in batches]),
+            **tables.hashes(self._own.reader, decoded),
             known_user=self._rules.legal.legal(events["user_id"]),
             is_logout=events["name"].is_in(list(rules.logout_events)) & events["anonymous_id"].is_not_null(),
             is_background=events["anonymous_id"].is_null() | events["name"].is_in(list(rules.background_events)),
@@ -250,7 +273,7 @@ class Checkpointer:
     def _remember(self, events: pl.DataFrame) -> None:
         messages = _messages(events)
         self._seen.add(messages)
-        self._devices.add(np.unique(messages.device[~self._devices.may_contain(messages.device)]))
+        self._devices.add(messages.device)
         self._since_sweep += len(messages)
         if self._since_sweep >= FORGET_EVERY:
             self._since_sweep = 0
@@ -327,24 +350,43 @@ class Checkpointer:
                 return True
         return False
 
-    # Sessionize
+    # Store
 
-    def _sessionize(
+    def _store(
         self,
         con: duckdb.DuckDBPyConnection,
+        decoded: pa.Table,
         events: pl.DataFrame,
         stitching: Stitching,
         progress: dict[tuple[str, int], Progress],
     ) -> int:
-        """Cuts the sessions of the devices in `events` and writes them. Returns how many devices were cut again."""
+        """Appends the events, and meanwhile cuts their sessions, which takes about as long; then writes the sessions.
+        Returns how many devices were cut again."""
         active = events.filter(~pl.col("is_background"))
-        if active.is_empty():
-            return 0
         activity = activity_of(active, self._rules.sessions, self._rules.legal)
-        partitions = active.unique("anonymous_id", keep="last").select("anonymous_id", "source", "device_hash")
-        maybe_old = partitions.filter(pl.Series(self._devices.may_contain(partitions["device_hash"].to_numpy())))
+        devices = active.unique("anonymous_id", keep="last").select("anonymous_id", "source", "device_hash")
+        maybe_old = devices.filter(pl.Series(self._devices.may_contain(devices["device_hash"].to_numpy())))
         previous = tables.last_sessions(con, maybe_old["anonymous_id"])
-        made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
+        known = _with_person(events, stitching.owners(events))
+        appending = self._beside.submit(tables.append_events, con, decoded, known)
+        try:
+            made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
+        finally:
+            appending.result()
+        self._write_sessions(con, devices, previous, activity, made, stitching, progress)
+        return len(made.unsettled)
+
+    def _write_sessions(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        devices: pl.DataFrame,
+        previous: pl.DataFrame,
+        activity: pl.DataFrame,
+        made: Cut,
+        stitching: Stitching,
+        progress: dict[tuple[str, int], Progress],
+    ) -> None:
+        """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`."""
         sessions = made.sessions.join(
             previous.select(
                 "session_id", "revision", "is_stored_closed", old_count="event_count", old_reason="end_reason"
@@ -379,7 +421,7 @@ class Checkpointer:
         )
         sessions = sessions.with_columns(
             person_id=pl.coalesce("user_id", owners, PERSON_PREFIX + pl.col("anonymous_id"))
-        ).join(partitions.select("anonymous_id", "source"), on="anonymous_id", how="left", maintain_order="left")
+        ).join(devices.select("anonymous_id", "source"), on="anonymous_id", how="left", maintain_order="left")
         is_last = (pl.col("anonymous_id") != pl.col("anonymous_id").shift(-1)).fill_null(value=True)
         passed = pl.col("ended_at") + self._rules.sessions.longest_gap < pl.col("watermark")
         sessions = (
@@ -391,7 +433,14 @@ class Checkpointer:
             )
         )
         tables.replace_sessions(con, replaced, sessions)
-        return len(made.unsettled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """A batch, and its `events` as `_prepare` made them."""
+
+    batch: DecodedBatch
+    events: pl.DataFrame
 
 
 class _Sources:

@@ -9,14 +9,13 @@ Everything here works on records laid end to end and followed by CONSTANTS. Byte
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from flows.contract import MAX_DEPTH
+from stitchline.compiled import compiled
 
 Bytes = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int8]
@@ -91,14 +90,6 @@ _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = (ord(c) for c in "{}[]"
 _A, _F, _E, _T, _Z, _a, _b, _e, _f, _l, _n, _r, _s, _t, _u = (ord(c) for c in "AFETZabeflnrstu")
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """`function`, compiled at its first call and kept on disk for the next process, wherever one may write."""
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # there is no such place: compiled anew in each process
-        return njit(nogil=True, error_model="numpy")(function)
-
-
 class Scanned(NamedTuple):
     """What became of each record (column) and where its fields stand (rows)."""
 
@@ -132,7 +123,7 @@ class Column(NamedTuple):
     nulls: int
 
 
-@_compiled
+@compiled
 def _after_space(data: Bytes, i: int, end: int) -> int:
     """The first byte from `i` on that is no white space, or `end`."""
     while i < end and (data[i] == _SPACE or data[i] == _LINE_FEED or data[i] == _RETURN or data[i] == _TAB):
@@ -140,7 +131,7 @@ def _after_space(data: Bytes, i: int, end: int) -> int:
     return i
 
 
-@_compiled
+@compiled
 def _hexadecimal(data: Bytes, i: int, end: int) -> int:
     """The number that four hexadecimal digits say, −1 if there are none."""
     if i + 4 > end:
@@ -160,7 +151,7 @@ def _hexadecimal(data: Bytes, i: int, end: int) -> int:
     return number
 
 
-@_compiled
+@compiled
 def _escape(data: Bytes, i: int, end: int) -> int:
     """The last byte of the escape whose backslash is at `i`, −1 if it is none, or half a surrogate pair."""
     i += 1
@@ -185,7 +176,7 @@ def _escape(data: Bytes, i: int, end: int) -> int:
     return -1
 
 
-@_compiled
+@compiled
 def _string(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     """Where the string that begins at `i` has its closing quote, −1 if it is malformed; and whether it has escapes."""
     escaped = False
@@ -204,7 +195,7 @@ def _string(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     return -1, escaped
 
 
-@_compiled
+@compiled
 def _digits(data: Bytes, i: int, end: int) -> int:
     """The end of the digits at `i`."""
     while i < end and _0 <= data[i] <= _9:
@@ -212,7 +203,7 @@ def _digits(data: Bytes, i: int, end: int) -> int:
     return i
 
 
-@_compiled
+@compiled
 def _number(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     """The end of the number at `i`, −1 if it is malformed; and whether it is whole, of at most 18 digits, not −0."""
     first = i + 1 if data[i] == _MINUS else i
@@ -239,7 +230,7 @@ def _number(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     return i, whole
 
 
-@_compiled
+@compiled
 def _word(data: Bytes, i: int, end: int) -> int:
     """The end of true, false or null at `i`, −1 if it is none of them."""
     left = end - i
@@ -252,14 +243,14 @@ def _word(data: Bytes, i: int, end: int) -> int:
     return -1
 
 
-@_compiled
+@compiled
 def _two(data: Bytes, i: int) -> int:
     """The number that two digits say, −1 if there are none."""
     tens, ones = data[i] - _0, data[i + 1] - _0
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else -1
 
 
-@_compiled
+@compiled
 def _days(year: int, month: int, day: int) -> int:
     """Days from the epoch to a date of the Gregorian calendar, by years that begin in March."""
     if month <= 2:
@@ -271,14 +262,14 @@ def _days(year: int, month: int, day: int) -> int:
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@_compiled
+@compiled
 def _length_of_month(year: int, month: int) -> int:
     if month == 2:
         return 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@_compiled
+@compiled
 def _time(data: Bytes, i: int, end: int) -> int:
     """Microseconds since the epoch of a time by RFC 3339 with T, a zone and at most six decimals; NEVER for another."""
     if end - i < 20:
@@ -321,7 +312,7 @@ def _time(data: Bytes, i: int, end: int) -> int:
     return at if YEAR_1 <= at < YEAR_10000 else NEVER
 
 
-@_compiled
+@compiled
 def _same(data: Bytes, i: int, text: Bytes, j: int, length: int) -> bool:
     for k in range(length):
         if data[i + k] != text[j + k]:
@@ -329,7 +320,7 @@ def _same(data: Bytes, i: int, text: Bytes, j: int, length: int) -> bool:
     return True
 
 
-@_compiled
+@compiled
 def _key(data: Bytes, i: int, end: int, scope: int) -> int:
     """Which of the keys of `scope` stands from `i` to `end`, −1 for another one."""
     for k in range(_KEYS_FROM[scope], _KEYS_FROM[scope + 1]):
@@ -338,7 +329,7 @@ def _key(data: Bytes, i: int, end: int, scope: int) -> int:
     return -1
 
 
-@_compiled
+@compiled
 def _record(
     data: Bytes,
     i: int,
@@ -453,7 +444,7 @@ def _record(
             expected = after
 
 
-@_compiled
+@compiled
 def scan(data: Bytes, offsets: Ints, count: int) -> Scanned:
     """Scans `count` records of `data`, of which `offsets` say where each begins and ends."""
     start = np.full((_TIMES, count), -1, np.int64)
@@ -489,7 +480,7 @@ def scan(data: Bytes, offsets: Ints, count: int) -> Scanned:
     return Scanned(verdicts, start, length, times, own_name)
 
 
-@_compiled
+@compiled
 def names(data: Bytes, constants: int, start: Ints, length: Ints) -> Named:
     """What the scanned records are called. `constants` is where CONSTANTS stand in `data`."""
     count = start.shape[1]
@@ -520,7 +511,7 @@ def names(data: Bytes, constants: int, start: Ints, length: Ints) -> Named:
     return Named(kinds, type_start, type_length, name_start, name_length)
 
 
-@_compiled
+@compiled
 def _copy(data: Bytes, i: int, length: int, out: Bytes, o: int) -> int:
     """Copies bytes to `out` from `o` on. Returns where they end."""
     for k in range(length):
@@ -528,7 +519,7 @@ def _copy(data: Bytes, i: int, length: int, out: Bytes, o: int) -> int:
     return o + length
 
 
-@_compiled
+@compiled
 def _resolve(data: Bytes, i: int, end: int, out: Bytes, o: int) -> int:
     """Copies text to `out` from `o` on, escapes resolved. Returns where it ends."""
     while i < end:
@@ -572,7 +563,7 @@ def _resolve(data: Bytes, i: int, end: int, out: Bytes, o: int) -> int:
     return o
 
 
-@_compiled
+@compiled
 def texts(data: Bytes, start: Ints, length: Ints) -> Column:
     """A column of the texts that stand there: null where `start` is −1, with escapes where `length` is negative."""
     count = len(start)
@@ -596,7 +587,7 @@ def texts(data: Bytes, start: Ints, length: Ints) -> Column:
 _NAME_KEY: Final = np.frombuffer(b'{"name":', np.uint8)
 
 
-@_compiled
+@compiled
 def properties(data: Bytes, kinds: Codes, start: Ints, length: Ints, own_name: Flags) -> Column:
     """The column of properties, as JSON text: with a page's name among them unless they have one of their own, and the
     traits where an identify or group has none."""

@@ -128,6 +128,11 @@ def session_id(anonymous_id: str, first_message_id: str) -> str:
     return digest[:16].hex()
 
 
+def _session_ids(anonymous_ids: pl.Series, first_message_ids: pl.Series) -> pl.Series:
+    texts = pl.select(pl.concat_str(anonymous_ids, first_message_ids, separator="\x1f").cast(pl.Binary)).to_series()
+    return pl.Series([hashlib.sha256(text).hexdigest()[:32] for text in texts.to_list()], dtype=pl.String)
+
+
 def cut(previous: pl.DataFrame, events: pl.DataFrame, rules: SessionRules) -> Cut:
     """The sessions that `events` (by ACTIVITY, any order, no duplicates) make after `previous`.
 
@@ -166,7 +171,7 @@ def _in_order(events: pl.DataFrame) -> tuple[pl.DataFrame, Flags]:
     names = rows_in_order["anonymous_id"]
     opens = np.ones(len(order), np.bool_)
     opens[1:] = (names != names.shift(1)).to_numpy()[1:]
-    if opens.sum() > len(np.unique(device)):
+    if opens.sum() > np.count_nonzero(np.diff(device[order])) + 1:
         return _in_order_of_names(events)
     return rows_in_order, opens
 
@@ -444,7 +449,7 @@ def _aggregates(rows: pl.DataFrame, group: Ints, last: Ints) -> pl.DataFrame:
     ids, messages = rows["anonymous_id"].gather(group), rows["message_id"].gather(group)
     return pl.DataFrame(
         {
-            "session_id": pl.Series(map(session_id, ids.to_list(), messages.to_list()), dtype=pl.String),
+            "session_id": _session_ids(ids, messages),
             "anonymous_id": ids,
             "user_id": take("user_id", user),
             "started_at": rows["event_at"].gather(group),

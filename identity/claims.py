@@ -6,7 +6,6 @@ The facts of a device are ordered by (event_at, message_id), so that it does not
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -33,8 +32,7 @@ class Fact(NamedTuple):
         return self.at, self.message_id
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """From `start` (inclusive) to `end` (exclusive), both (event_at in microseconds, message_id), the device's
     events belong to `user`, or to the device itself where it is None."""
 

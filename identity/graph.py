@@ -14,6 +14,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -72,6 +73,8 @@ class Graph:
         self._stopping = stopping
         self._waiting = waiting
         self._cache: OrderedDict[str, DeviceState] = OrderedDict()
+        self._writer = ThreadPoolExecutor(1, "redis")
+        self._written: Future[None] | None = None
 
     def covers(self) -> dict[str, int] | None:
         """The offsets up to which Redis holds this warehouse's facts; None if it holds none of this generation."""
@@ -102,6 +105,8 @@ class Graph:
             else:
                 self._cache.move_to_end(device)
                 found[device] = state
+        if missing:
+            self.flush()
         for some in _batches(iter(missing), 10_000):
             values = self._patiently(partial(self._redis.mget, [self._device + device for device in some]))
             for device, value in zip(some, values, strict=True):
@@ -110,20 +115,30 @@ class Graph:
         return found
 
     def save(self, states: Mapping[str, DeviceState], offsets: Mapping[str, int]) -> None:
-        """Stores `states` and says that `offsets` are covered, all or nothing. Called after the warehouse's commit."""
+        """Stores `states` and says that `offsets` are covered, all or nothing. Called after the warehouse's commit.
 
-        def write() -> None:
-            pipe = self._redis.pipeline(transaction=True)
-            for some in _batches(iter(states.items()), 5_000):
-                pipe.mset({self._device + device: state.dump() for device, state in some})
-            pipe.hset(self._meta, "offsets", json.dumps(dict(offsets)))
-            pipe.execute()
-
-        self._patiently(write)
+        Returns before that is done, once the save before is: what raised there is raised here.
+        """
+        self.flush()
         for device, state in states.items():
             self._remember(device, state)
+        self._written = self._writer.submit(self._patiently, partial(self._write, states, offsets))
+
+    def flush(self) -> None:
+        """Returns once all is saved."""
+        if self._written is not None:
+            written, self._written = self._written, None
+            written.result()
+
+    def _write(self, states: Mapping[str, DeviceState], offsets: Mapping[str, int]) -> None:
+        pipe = self._redis.pipeline(transaction=True)
+        for some in _batches(iter(states.items()), 5_000):
+            pipe.mset({self._device + device: state.dump() for device, state in some})
+        pipe.hset(self._meta, "offsets", json.dumps(dict(offsets)))
+        pipe.execute()
 
     def close(self) -> None:
+        self._writer.shutdown()
         self._redis.close()
 
     def _remember(self, device: str, state: DeviceState) -> DeviceState:

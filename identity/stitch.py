@@ -45,9 +45,8 @@ class Stitching:
 
     def owners(self, rows: pl.DataFrame) -> pl.Series:
         """The user whose each row (anonymous_id, at as Int64 microseconds, message_id) was by its device, or null."""
-        nobody = pl.Series([None] * rows.height, dtype=pl.String)
         if not self.timelines:
-            return nobody
+            return pl.repeat(None, rows.height, dtype=pl.String, eager=True)
         starts = pl.DataFrame(
             [
                 (device, stretch.start[0], stretch.start[1], stretch.user)
@@ -188,12 +187,16 @@ class Stitcher:
         return found
 
     def committed(self, con: duckdb.DuckDBPyConnection, stitching: Stitching, offsets: dict[str, int]) -> None:
-        """After the commit: Redis learns what the warehouse has."""
+        """After the commit: Redis learns what the warehouse has, while the flow goes on."""
         self._graph.save(stitching.states, offsets)
         if stitching.states:
             con.register("claimed", pl.DataFrame({"device": list(stitching.states)}).to_arrow())
             self._claimed.add(con.execute("select hash(device) as h from claimed").fetchnumpy()["h"])
             con.unregister("claimed")
+
+    def flush(self) -> None:
+        """Returns once Redis has all that was committed."""
+        self._graph.flush()
 
     def _state(self, facts: list[Fact], before: DeviceState | None = None) -> DeviceState:
         last = max(fact.key for fact in facts)

@@ -246,6 +246,7 @@ class Flow:
         self._recent.append((time.monotonic(), done.consumed))
         self._told(done)
         gc.collect()
+        gc.freeze()  # what is still there is for long, and need not be looked through again
 
     def _rate(self) -> float:
         horizon = time.monotonic() - _RATE_OVER

@@ -33,6 +33,13 @@ WAL_LIMIT: Final = "256MB"
 be replayed in a second or two after a crash."""
 
 
+ROW_GROUP: Final = 122_880
+"""Rows that DuckDB stores together."""
+
+_MERGES: Final = 100
+"""Row groups that one checkpoint of the file may put together: DuckDB's default."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where one partition stands, as committed. stored + duplicates + dead = consumed. Times are aware UTC."""
@@ -66,6 +73,7 @@ class Warehouse:
         self._connection = connection
         self._writer = self.reader()
         self._writing = threading.RLock()
+        self._bulk = False
         row = self._writer.execute("select warehouse_id, generation from stream.warehouse").fetchone()
         assert row is not None
         self.warehouse_id, self.generation = row
@@ -88,6 +96,7 @@ class Warehouse:
         config: dict[str, str | bool | int | float | list[str]] = {
             "checkpoint_threshold": WAL_LIMIT,
             "preserve_insertion_order": "false",
+            "write_buffer_row_group_count": 1,  # rows are compressed as they are appended, not all at the commit
             "storage_compatibility_version": "latest",  # its encodings of text cost a third less to write
             "autoinstall_known_extensions": "false",  # nothing is fetched because a question names it
         }
@@ -132,9 +141,16 @@ class Warehouse:
         return reader
 
     @contextmanager
-    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The writer inside a transaction: committed at the end of the block, rolled back by any exception."""
+    def transaction(self, *, bulk: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The writer inside a transaction: committed at the end of the block, rolled back by any exception.
+
+        `bulk` for one that appends whole row groups: DuckDB would write them again to fill the last one up, which costs
+        as much as the append. Small transactions need that, for the rows that each replaces.
+        """
         with self._writing:
+            if bulk != self._bulk:
+                self._writer.execute(f"set max_vacuum_tasks = {0 if bulk else _MERGES}")
+                self._bulk = bulk
             self._writer.execute("begin transaction")
             try:
                 yield self._writer
@@ -164,29 +180,16 @@ class Warehouse:
 
 def save_progress(writer: duckdb.DuckDBPyConnection, rows: list[Progress]) -> None:
     """Replaces the rows of these partitions. Part of the checkpoint's transaction."""
-    writer.executemany(
-        'delete from stream.progress where topic = ? and "partition" = ?', [[r.topic, r.partition] for r in rows]
-    )
-    writer.executemany(
-        f"insert into stream.progress ({_PROGRESS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            [
-                r.topic,
-                r.partition,
-                r.next_offset,
-                r.watermark,
-                r.greatest_event_at,
-                r.consumed,
-                r.stored,
-                r.duplicates,
-                r.dead,
-                r.last_kafka_at,
-                r.late,
-                r.foreign_keys,
-                r.committed_at,
-            ]
-            for r in rows
-        ],
+    if not rows:
+        return
+    these = " or ".join(['(topic = ? and "partition" = ?)'] * len(rows))
+    places = [value for r in rows for value in (r.topic, r.partition)]
+    writer.execute(f"delete from stream.progress where {these}", places)
+    columns = _PROGRESS.replace('"', "").split(", ")
+    marks = ", ".join("?" * len(columns))
+    writer.execute(
+        f"insert into stream.progress ({_PROGRESS}) values {', '.join([f'({marks})'] * len(rows))}",
+        [getattr(r, column) for r in rows for column in columns],
     )
 
 

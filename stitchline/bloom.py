@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from stitchline.compiled import compiled
+
 Hashes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 
@@ -28,15 +30,30 @@ class BloomFilter:
         return self._words.nbytes
 
     def add(self, hashes: Hashes) -> None:
-        for bit in self._bits(hashes):
-            np.bitwise_or.at(self._words, bit >> np.uint64(6), np.uint64(1) << (bit & np.uint64(63)))
+        _set(self._words, self._mask, hashes, self._PROBES)
 
     def may_contain(self, hashes: Hashes) -> Flags:
-        maybe = np.ones(len(hashes), np.bool_)
-        for bit in self._bits(hashes):
-            maybe &= (self._words[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1) == 1
+        maybe: Flags = _are_set(self._words, self._mask, hashes, self._PROBES)
         return maybe
 
-    def _bits(self, hashes: Hashes) -> list[Hashes]:
-        step = (hashes >> np.uint64(32)) | np.uint64(1)
-        return [(hashes + np.uint64(i) * step) & self._mask for i in range(self._PROBES)]
+
+@compiled
+def _set(words: Hashes, mask: np.uint64, hashes: Hashes, probes: int) -> None:
+    for h in hashes:
+        step = (h >> np.uint64(32)) | np.uint64(1)
+        for i in range(probes):
+            bit = (h + np.uint64(i) * step) & mask
+            words[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+
+
+@compiled
+def _are_set(words: Hashes, mask: np.uint64, hashes: Hashes, probes: int) -> Flags:
+    found = np.ones(len(hashes), np.bool_)
+    for k in range(len(hashes)):
+        step = (hashes[k] >> np.uint64(32)) | np.uint64(1)
+        for i in range(probes):
+            bit = (hashes[k] + np.uint64(i) * step) & mask
+            if not (words[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+                found[k] = False
+                break
+    return found
