@@ -23,8 +23,8 @@ ENV PATH=/opt/stitchline/bin:$PATH \
     STITCHLINE_WAREHOUSE__PATH=/data/warehouse.duckdb
 USER stitchline
 WORKDIR /data
-# Compiles the scanner of records, so that the first start need not.
-RUN python3 -c "import datetime, flows.decode; flows.decode.Decoder(datetime.timedelta())"
+# So that the first start need not.
+RUN python3 -m flows.compile
 VOLUME /data
 EXPOSE 8765
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -22,39 +22,29 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from flows.agents import with_agents
-from flows.clock import DEFAULT_REORDER_WINDOW, PartitionClock
+from flows.arrivals import activity_of, arrivals
+from flows.clock import PartitionClock
 from flows.decode import DecodedBatch
-from flows.duplicates import Messages, SeenMessages, first_of_each
-from flows.recut import activity_of, recut
-from flows.sessions import SESSIONS, Cut, SessionRules, cut
-from identity.ids import PERSON_PREFIX, LegalIds
+from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
+from flows.recut import recut
+from flows.rules import CheckpointLimits, FlowRules
+from flows.sessions import SESSIONS, Cut, cut
+from identity.ids import PERSON_PREFIX
 from identity.stitch import Stitcher, Stitching
 from sinks import tables
 from sinks.dead_letters import DeadLetterTopic
 from sinks.warehouse import ROW_GROUP, Progress, Warehouse, save_progress
-from stitchline.bloom import BloomFilter, Flags, Hashes
+from stitchline.bloom import BloomFilter
+from stitchline.hashing import hash_pairs, hash_texts
 
 log = logging.getLogger(__name__)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_LOWEST: Final = -(2**62)
+_EARLIEST: Final = -(2**62)  # before every time, in microseconds
 
 KNOWN_DEVICES: Final = 10_000_000
 """Size of the filter that tells devices never seen before: 20 MB."""
-
-FORGET_EVERY: Final = 500_000
-"""Events between two sweeps of the remembered messages: a sweep costs about 50 ms a million."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointLimits:
-    """When what was gathered is committed: at so many events, or after so long, whichever comes first."""
-
-    events: int = 250_000
-    """A DuckDB row group is 122,880 rows; a quarter of a million in one transaction beat a tenth by a fifth."""
-    interval: timedelta = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +60,6 @@ class Committed:
     seconds: float
     greatest_kafka_at: int | None
     """Kafka's time of the youngest record in it, microseconds UTC."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlowRules:
-    """Everything that decides about the outcome, in one place."""
-
-    sessions: SessionRules = field(default_factory=SessionRules)
-    legal: LegalIds = field(default_factory=LegalIds)
-    reorder_window: timedelta = DEFAULT_REORDER_WINDOW
 
 
 _FOREIGN_KEYS: Final = (
@@ -107,7 +88,6 @@ class Checkpointer:
         self._committed = committed
         self._gathering = threading.Lock()
         self._gathered: list[_Gathered] = []
-        self._own = threading.local()
         self._rows = 0
         self._since = time.monotonic()
         self._committer = ThreadPoolExecutor(1, "commit")
@@ -116,38 +96,30 @@ class Checkpointer:
         self._progress = warehouse.progress()
         self._sources = _Sources(self._progress)
         self._warned_of_keys: set[str] = set()
-        self._seen = SeenMessages()
-        self._evicted_to = np.full(0, _LOWEST, np.int64)
-        self._since_sweep = 0
+        self._duplicates = Duplicates(limits.forget_every)
         self._devices = BloomFilter(KNOWN_DEVICES)
         self._recover()
 
     def _recover(self) -> None:
         """Remembers what the filters and the list of seen messages held before the stop."""
         with self._warehouse.reader() as con:
-            self._devices.add(_hashes(con, "select distinct hash(anonymous_id) as h from stream.sessions"))
-            self._devices.add(
-                _hashes(con, "select distinct hash(anonymous_id) as h from stream.events where is_background")
-            )
+            self._devices.add(hash_texts(_column(con, tables.KNOWN_DEVICES)))
             marks = [p.watermark or _EPOCH for p in self._progress.values()]
-            rows = con.execute(tables.REMEMBERED, {"least": min(marks, default=_EPOCH)}).fetchnumpy()
-        self._evicted_to = self._watermarks()
-        self._seen.add(
-            Messages(
-                rows["hash_1"],
-                rows["hash_2"],
-                rows["device_hash"],
-                rows["at"].astype(np.int64),
-                self._sources.lowest(self._progress)[rows["partition"]],
-            )
+            rows = con.execute(tables.REMEMBERED, {"least": min(marks, default=_EPOCH)}).to_arrow_table()
+        messages = Messages(
+            *hash_pairs(rows["anonymous_id"], rows["message_id"]),
+            hash_texts(rows["anonymous_id"]),
+            rows["at"].to_numpy(),
+            self._sources.lowest(self._progress)[rows["partition"].to_numpy()],
         )
+        self._duplicates.recover(messages, self._watermarks())
 
     def add(self, batch: DecodedBatch) -> None:
         """Gathers `batch`. If it is time, what was gathered is committed, in a thread of its own.
 
         Waits while one is running and as much again is gathered. Raises what an earlier commit raised.
         """
-        gathered = _Gathered(batch, self._prepare(batch.events))
+        gathered = _Gathered(batch, arrivals(batch.events, self._rules))
         with self._gathering:
             self._gathered.append(gathered)
             self._rows += batch.consumed
@@ -218,10 +190,9 @@ class Checkpointer:
             save_progress(con, list(progress.values()))
         self._progress.update(progress)
         log.debug("committed %d events up to %s", events.height, {key: p.next_offset for key, p in progress.items()})
-        with self._warehouse.reader() as con:
-            self._stitcher.committed(
-                con, stitching, {f"{p.topic}/{p.partition}": p.next_offset for p in self._progress.values()}
-            )
+        self._stitcher.committed(
+            stitching, {f"{p.topic}/{p.partition}": p.next_offset for p in self._progress.values()}
+        )
         self._remember(events)
         times = [b.last_kafka_at for b in batches if b.last_kafka_at is not None]
         self._committed(
@@ -237,64 +208,31 @@ class Checkpointer:
             )
         )
 
-    def _prepare(self, decoded: pa.Table) -> pl.DataFrame:
-        """The events without their bulk, with what the later steps need to know. Runs in the thread that decoded."""
-        events = pl.from_arrow(decoded.drop_columns(["properties", "context", "received_at", "clock_skewed"]))
-        assert isinstance(events, pl.DataFrame)
-        if not hasattr(self._own, "reader"):
-            self._own.reader = self._warehouse.reader()
-        rules = self._rules.sessions
-        return with_agents(events).with_columns(
-            **tables.hashes(self._own.reader, decoded),
-            known_user=self._rules.legal.legal(events["user_id"]),
-            is_logout=events["name"].is_in(list(rules.logout_events)) & events["anonymous_id"].is_not_null(),
-            is_background=events["anonymous_id"].is_null() | events["name"].is_in(list(rules.background_events)),
-            at=events["event_at"].to_physical(),
-        )
-
-    # Deduplicate
-
     def _deduplicate(self, arrived: pl.DataFrame) -> tuple[pl.DataFrame, Flags]:
-        """`arrived` with `is_late`, and which of them are new: the first committed wins, whatever a copy's time."""
-        messages, watermarks = _messages(arrived), self._watermarks()
-        new = first_of_each(messages) & ~self._seen.contains(messages)
-        floors = self._floors()
-        forgotten = messages.at <= floors[messages.source]
-        # A record under another device's key may be a copy of one that came by another partition.
-        forgotten |= arrived["foreign_key"].to_numpy() & (messages.at <= floors.max(initial=_LOWEST))
-        doubtful = np.flatnonzero(new & forgotten)
-        if len(doubtful):
-            asked = arrived[doubtful].select("anonymous_id", "message_id")
+        """`arrived` with `is_late`, and which of them are new."""
+        messages, watermarks = messages_of(arrived), self._watermarks()
+
+        def stored_already(rows: Ints) -> Ints:
             with self._warehouse.reader() as con:
-                new[doubtful[tables.stored_already(con, asked)]] = False
-        late = messages.at <= watermarks[messages.source]
-        return arrived.with_columns(is_late=pl.Series(late)), new
+                return tables.stored_already(con, arrived[rows].select("anonymous_id", "message_id"))
+
+        new = self._duplicates.new(messages, arrived["foreign_key"].to_numpy(), watermarks, stored_already)
+        return arrived.with_columns(is_late=messages.at <= watermarks[messages.source]), new
 
     def _remember(self, events: pl.DataFrame) -> None:
-        messages = _messages(events)
-        self._seen.add(messages)
-        self._devices.add(messages.device)
-        self._since_sweep += len(messages)
-        if self._since_sweep >= FORGET_EVERY:
-            self._since_sweep = 0
-            with self._warehouse.reader() as con:
-                open_devices = _hashes(con, "select hash(anonymous_id) as h from stream.open_sessions")
-            self._evicted_to = np.maximum(self._floors(), self._watermarks())
-            self._seen.forget(open_devices, self._evicted_to)
+        self._devices.add(events["device_hash"].to_numpy())
 
-    def _floors(self) -> np.ndarray:
-        """By source index, the event time (µs) above which all its messages are remembered. A source that is new may
-        bring again what came by another one, so it starts from the highest floor there is."""
-        highest = self._evicted_to.max(initial=_LOWEST)
-        return np.concatenate(
-            [self._evicted_to, np.full(len(self._sources) - len(self._evicted_to), highest, np.int64)]
-        )
+        def open_devices() -> Hashes:
+            with self._warehouse.reader() as con:
+                return hash_texts(_column(con, "select anonymous_id from stream.open_sessions"))
+
+        self._duplicates.forget(open_devices, self._watermarks())
 
     # Event time
 
     def _watermarks(self) -> np.ndarray:
         """By source index, microseconds UTC."""
-        marks = np.full(len(self._sources), _LOWEST, np.int64)
+        marks = np.full(len(self._sources), _EARLIEST, np.int64)
         for key, p in self._progress.items():
             if p.watermark is not None:
                 marks[self._sources.of(key)] = (p.watermark - _EPOCH) // _MICROSECOND
@@ -304,7 +242,7 @@ class Checkpointer:
         self, batches: list[DecodedBatch], arrived: pl.DataFrame, new: Flags
     ) -> dict[tuple[str, int], Progress]:
         """Where the partitions of these batches stand once this is committed."""
-        source, at = arrived["source"].to_numpy(), arrived["at"].to_numpy()
+        source, at = arrived["source"].to_numpy(), arrived["event_at"].to_physical().to_numpy()
         late, foreign = arrived["is_late"].to_numpy() & new, arrived["foreign_key"].to_numpy() & new
         advanced: dict[tuple[str, int], Progress] = {}
         now = datetime.now(UTC)
@@ -362,12 +300,16 @@ class Checkpointer:
     ) -> int:
         """Appends the events, and meanwhile cuts their sessions, which takes about as long; then writes the sessions.
         Returns how many devices were cut again."""
-        active = events.filter(~pl.col("is_background"))
-        activity = activity_of(active, self._rules.sessions, self._rules.legal)
+        active = events.filter(~pl.col("is_background")) if events["is_background"].any() else events
+        activity = activity_of(active)
         devices = active.unique("anonymous_id", keep="last").select("anonymous_id", "source", "device_hash")
         maybe_old = devices.filter(pl.Series(self._devices.may_contain(devices["device_hash"].to_numpy())))
         previous = tables.last_sessions(con, maybe_old["anonymous_id"])
-        known = _with_person(events, stitching.owners(events))
+        owners = stitching.owners(events.select("anonymous_id", "message_id", at=pl.col("event_at").to_physical()))
+        known = events.select(
+            *tables.KNOWN,
+            person_id=pl.coalesce("known_user", owners, PERSON_PREFIX + pl.col("anonymous_id")),
+        )
         appending = self._beside.submit(tables.append_events, con, decoded, known)
         try:
             made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
@@ -405,7 +347,7 @@ class Checkpointer:
             sessions.select("session_id"), on="session_id", how="semi"
         )
         if not made.unsettled.is_empty():
-            again = recut(con, made.unsettled, activity, self._rules.sessions, self._rules.legal)
+            again = recut(con, made.unsettled, activity, self._rules)
             tables.note_changes(con, again.replaced, again.sessions)
             known = again.replaced.select("session_id", "revision", is_stored_closed=pl.lit(value=True))
             sessions = pl.concat(
@@ -483,17 +425,16 @@ def _time(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
-def _messages(events: pl.DataFrame) -> Messages:
-    return Messages(*(events[name].to_numpy() for name in ("hash_1", "hash_2", "device_hash", "at", "source")))
-
-
-def _with_person(events: pl.DataFrame, owners: pl.Series) -> pl.DataFrame:
-    return events.select(
-        "is_bot",
-        "is_background",
-        person_id=pl.coalesce("known_user", owners, PERSON_PREFIX + pl.col("anonymous_id")),
+def messages_of(arrived: pl.DataFrame) -> Messages:
+    """What tells the messages in `arrived` (flows.arrivals, and source) apart."""
+    return Messages(
+        arrived["hash_1"].to_numpy(),
+        arrived["hash_2"].to_numpy(),
+        arrived["device_hash"].to_numpy(),
+        arrived["event_at"].to_physical().to_numpy(),
+        arrived["source"].to_numpy(),
     )
 
 
-def _hashes(con: duckdb.DuckDBPyConnection, sql: str) -> Hashes:
-    return con.execute(sql).fetchnumpy()["h"].astype(np.uint64)
+def _column(con: duckdb.DuckDBPyConnection, sql: str) -> pa.ChunkedArray:
+    return con.execute(sql).to_arrow_table().column(0)

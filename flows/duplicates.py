@@ -1,4 +1,4 @@
-"""Which messages have been seen before, in bounded memory. DESIGN: session rule 8.
+"""Which messages have come before, in bounded memory. DESIGN: session rule 8.
 
 A message is known by 128 bits of hash of (anonymous_id, message_id); a chance collision is as likely as one of two
 session ids.
@@ -6,15 +6,21 @@ session ids.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-Hashes = npt.NDArray[np.uint64]
+from stitchline.compiled import compiled
+
 Flags = npt.NDArray[np.bool_]
+Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
+_Slots = npt.NDArray[np.int32]
+
+_LOWEST: Final = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,78 +36,132 @@ class Messages:
     def __len__(self) -> int:
         return len(self.hash_1)
 
-    def where(self, rows: Flags | Ints) -> Messages:
-        return Messages(*(column[rows] for column in self._columns()))
+    def where(self, rows: Flags | Ints | slice) -> Messages:
+        return Messages(*(column[rows] for column in self.columns()))
 
-    def _columns(self) -> tuple[npt.NDArray[Any], ...]:
+    def columns(self) -> tuple[npt.NDArray[Any], ...]:
         return self.hash_1, self.hash_2, self.device, self.at, self.source
 
     @classmethod
-    def together(cls, parts: list[Messages]) -> Messages:
-        return cls(*(np.concatenate(columns) for columns in zip(*(part._columns() for part in parts), strict=True)))
-
-    @classmethod
-    def none(cls) -> Messages:
-        return cls(*(np.empty(0, np.uint64),) * 3, *(np.empty(0, np.int64),) * 2)
+    def room(cls, size: int) -> Messages:
+        hashes, ints = [np.empty(size, np.uint64) for _ in range(3)], [np.empty(size, np.int64) for _ in range(2)]
+        return cls(hashes[0], hashes[1], hashes[2], ints[0], ints[1])
 
 
 class SeenMessages:
-    """The messages of open sessions, and those above their source's watermark.
-
-    Kept as a few sorted runs: a look-up is a binary search in each, and a run is merged into the next when it has
-    grown to half its size, so that adding is cheap as well.
-    """
+    """A hash table of messages: 40 bytes each, and 8 to 16 for its place."""
 
     def __init__(self) -> None:
-        self._runs: list[Messages] = []
+        self._count = 0
+        self._kept = Messages.room(0)
+        self._slots: _Slots = np.full(1024, -1, np.int32)  # by hash, where in `_kept`; −1 where none is
 
     def __len__(self) -> int:
-        return sum(map(len, self._runs))
+        return self._count
 
     @property
     def nbytes(self) -> int:
-        return 40 * len(self)
+        return 40 * len(self._kept) + self._slots.nbytes
 
-    def contains(self, messages: Messages) -> Flags:
-        """Which of `messages` are remembered."""
-        found = np.zeros(len(messages), np.bool_)
-        for run in self._runs:
-            position = np.searchsorted(run.hash_1, messages.hash_1)
-            inside = position < len(run)
-            position[~inside] = 0
-            found |= inside & (run.hash_1[position] == messages.hash_1) & (run.hash_2[position] == messages.hash_2)
-        return found
-
-    def add(self, messages: Messages) -> None:
-        """Remembers `messages`, none of which may be remembered yet."""
-        if not len(messages):
-            return
-        parts = [messages]
-        while self._runs and len(self._runs[-1]) < 2 * sum(map(len, parts)):
-            parts.append(self._runs.pop())
-        self._runs.append(_sorted(Messages.together(parts)))
+    def admit(self, messages: Messages) -> Flags:
+        """Which of `messages` come for the first time, in the order given. All are remembered."""
+        most = self._count + len(messages)
+        if most > len(self._kept):
+            self._keep(self._kept.where(slice(self._count)), max(most, 3 * self._count // 2))
+        if 2 * most > len(self._slots):
+            self._slots = np.full(2 ** int(np.ceil(np.log2(2 * most))), -1, np.int32)
+            _place(self._slots, self._kept.hash_1, self._count)
+        first: Flags = np.empty(len(messages), np.bool_)
+        self._count = _admit(self._slots, self._kept.columns(), self._count, messages.columns(), first)
+        return first
 
     def forget(self, open_devices: Hashes, watermarks: Ints) -> None:
         """Keeps what belongs to an open session or lies above its source's watermark (µs, by source index)."""
-        kept = [run.where(np.isin(run.device, open_devices) | (run.at > watermarks[run.source])) for run in self._runs]
-        rest = Messages.together(kept) if kept else Messages.none()
-        self._runs = [_sorted(rest)] if len(rest) else []
+        kept = self._kept.where(slice(self._count))
+        kept = kept.where(np.isin(kept.device, open_devices) | (kept.at > watermarks[kept.source]))
+        self._count = len(kept)
+        self._keep(kept, len(kept))
+        self._slots = np.full(2 ** int(np.ceil(np.log2(max(1024, 4 * len(kept))))), -1, np.int32)
+        _place(self._slots, self._kept.hash_1, self._count)
+
+    def _keep(self, messages: Messages, room: int) -> None:
+        self._kept = Messages.room(room)
+        for column, values in zip(self._kept.columns(), messages.columns(), strict=True):
+            column[: len(values)] = values
 
 
-def first_of_each(messages: Messages) -> Flags:
-    """Marks the first of each set of equal messages, in the order given."""
-    first = np.ones(len(messages), np.bool_)
-    order = np.argsort(messages.hash_1, kind="stable")
-    hash_1 = messages.hash_1[order]
-    if not (hash_1[1:] == hash_1[:-1]).any():
-        return first
-    order = np.lexsort((np.arange(len(messages)), messages.hash_2, messages.hash_1))
-    same = (messages.hash_1[order][1:] == messages.hash_1[order][:-1]) & (
-        messages.hash_2[order][1:] == messages.hash_2[order][:-1]
-    )
-    first[order[1:][same]] = False
-    return first
+class Duplicates:
+    """Tells copies from new messages. What memory no longer holds is looked up in the store.
+
+    Each message names its source, and sources have watermarks (µs): the store need only be asked about what is not
+    above. `forget_every` is the number of messages between two sweeps of the memory, each about 50 ms a million.
+    """
+
+    def __init__(self, forget_every: int) -> None:
+        self._seen = SeenMessages()
+        self._forget_every = forget_every
+        self._since_sweep = 0
+        self._forgotten_to: Ints = np.empty(0, np.int64)
+
+    def recover(self, messages: Messages, watermarks: Ints) -> None:
+        """Begins with `messages`: all that are stored, but for those that `SeenMessages.forget` would leave out."""
+        self._seen.admit(messages)
+        self._forgotten_to = watermarks
+
+    def new(
+        self, messages: Messages, is_foreign: Flags, watermarks: Ints, stored_already: Callable[[Ints], Ints]
+    ) -> Flags:
+        """Which of `messages` are new: the first committed wins, whatever a copy's time. `stored_already` tells which
+        of the rows it is asked about the store has, by their place in the question."""
+        floors = self._floors(len(watermarks))
+        new = self._seen.admit(messages)
+        forgotten = messages.at <= floors[messages.source]
+        # A record under another device's key may be a copy of one that came by another partition.
+        forgotten |= is_foreign & (messages.at <= floors.max(initial=_LOWEST))
+        doubtful = np.flatnonzero(new & forgotten)
+        if len(doubtful):
+            new[doubtful[stored_already(doubtful)]] = False
+        self._since_sweep += len(messages)
+        return new
+
+    def forget(self, open_devices: Callable[[], Hashes], watermarks: Ints) -> None:
+        """Forgets, if it is time to, what is neither of an open session nor above its source's watermark."""
+        if self._since_sweep >= self._forget_every:
+            self._since_sweep = 0
+            self._forgotten_to = np.maximum(self._floors(len(watermarks)), watermarks)
+            self._seen.forget(open_devices(), self._forgotten_to)
+
+    def _floors(self, sources: int) -> Ints:
+        """By source, the event time (µs) above which all its messages are remembered. A source that is new may bring
+        again what came by another one, so it starts from the highest floor there is."""
+        highest = self._forgotten_to.max(initial=_LOWEST)
+        return np.concatenate([self._forgotten_to, np.full(sources - len(self._forgotten_to), highest, np.int64)])
 
 
-def _sorted(messages: Messages) -> Messages:
-    return messages.where(np.argsort(messages.hash_1))
+@compiled
+def _place(slots: _Slots, hash_1: Hashes, count: int) -> None:
+    mask = np.uint64(len(slots) - 1)
+    for row in range(count):
+        slot = hash_1[row] & mask
+        while slots[slot] >= 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = row
+
+
+@compiled
+def _admit(slots: _Slots, kept: tuple[Any, ...], count: int, messages: tuple[Any, ...], first: Flags) -> int:
+    """Writes to `first` which messages come for the first time and appends those to `kept`. Returns how many it has."""
+    mask = np.uint64(len(slots) - 1)
+    kept_1, kept_2, kept_device, kept_at, kept_source = kept
+    hash_1, hash_2, device, at, source = messages
+    for i in range(len(first)):
+        slot = hash_1[i] & mask
+        while slots[slot] >= 0 and not (kept_1[slots[slot]] == hash_1[i] and kept_2[slots[slot]] == hash_2[i]):
+            slot = (slot + np.uint64(1)) & mask
+        first[i] = slots[slot] < 0
+        if first[i]:
+            slots[slot] = count
+            kept_1[count], kept_2[count] = hash_1[i], hash_2[i]
+            kept_device[count], kept_at[count], kept_source[count] = device[i], at[i], source[i]
+            count += 1
+    return count

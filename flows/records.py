@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-BATCH: Final = 10_000
+BATCH: Final = 20_000
 """Records in a batch at most. Decoding costs some 5 ms a batch whatever its size; more than this only costs memory."""
 
 

@@ -12,9 +12,9 @@ from typing import Final
 import duckdb
 import polars as pl
 
-from flows.agents import with_agents
-from flows.sessions import ACTIVITY, SESSIONS, SessionRules, cut
-from identity.ids import LegalIds
+from flows.arrivals import activity_of, told
+from flows.rules import FlowRules
+from flows.sessions import ACTIVITY, SESSIONS, cut
 
 _COLUMNS: Final = ", ".join(f"s.{name}" for name in SESSIONS.names())
 
@@ -42,13 +42,7 @@ where f.start is null or (s.started_at, s.first_message_id) >= (f.start.at, f.st
 """
 _STORED: Final = """
 select e.anonymous_id, e.event_at, e.message_id, e.user_id, e.name, e.type, e.is_bot, e.path, e.referrer,
-    e.utm_source, e.utm_medium, e.utm_campaign,
-    e.context->>'$.userAgent' as user_agent,
-    case json_type(e.context, '$.device') when 'VARCHAR' then e.context->>'$.device'
-        when 'OBJECT' then e.context->>'$.device.type' end as device_type,
-    case json_type(e.context, '$.os') when 'VARCHAR' then e.context->>'$.os'
-        when 'OBJECT' then e.context->>'$.os.name' end as os,
-    e.context->>'$.library.name' as library
+    e.utm_source, e.utm_medium, e.utm_campaign, e.device_type, e.browser, e.os, e.context->>'$.library.name' as library
 from stream.events e join late_from f using (anonymous_id)
 where not e.is_background
   and (f.start is null or (e.event_at, e.message_id) >= (f.start.at, f.start.message_id))
@@ -66,9 +60,7 @@ class Recut:
     replaced: pl.DataFrame
 
 
-def recut(
-    con: duckdb.DuckDBPyConnection, devices: pl.Series, activity: pl.DataFrame, rules: SessionRules, legal: LegalIds
-) -> Recut:
+def recut(con: duckdb.DuckDBPyConnection, devices: pl.Series, activity: pl.DataFrame, rules: FlowRules) -> Recut:
     """Cuts `devices` again. `activity` (by ACTIVITY) are the batch's events, of these devices and others, which `con`
     sees as stored already: this runs inside the checkpoint's transaction."""
     new = activity.join(devices.to_frame("anonymous_id"), on="anonymous_id", how="semi")
@@ -82,21 +74,10 @@ def recut(
     try:
         before = con.execute(_BEFORE).pl().cast(SESSIONS)
         replaced = con.execute(_AFFECTED).pl()
-        stored = activity_of(con.execute(_STORED).pl(), rules, legal)
+        stored = activity_of(told(con.execute(_STORED).pl(), rules)).cast(ACTIVITY)
     finally:
         con.unregister("late_from")
         con.unregister("late_first")
-    made = cut(before, stored, rules)
+    made = cut(before, stored, rules.sessions)
     assert made.unsettled.is_empty(), "nothing precedes the session that the cut starts from"
     return Recut(made.sessions.join(before.select("session_id"), on="session_id", how="anti"), replaced)
-
-
-def activity_of(events: pl.DataFrame, rules: SessionRules, legal: LegalIds) -> pl.DataFrame:
-    """Events (with name, type, user_agent; user_id as sent) as ACTIVITY, background events and deviceless ones left out
-    by the caller."""
-    columns = events if "browser" in events.columns else with_agents(events.drop("is_bot", strict=False))
-    return columns.with_columns(
-        user_id=legal.legal(columns["user_id"]),
-        is_logout=columns["name"].is_in(list(rules.logout_events)),
-        is_page=columns["type"] == "page",
-    ).select(pl.col(name).cast(kind) for name, kind in ACTIVITY.items())

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -141,7 +142,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         messages = self._consumer.consume(self._source.batch, _WAIT_FOR_MORE)
         if self._at_end and self._source.until_end and not messages:
             raise StopIteration
-        told = [m for m in messages if m.error() is not None]
+        told = [m for m in messages if m.error() is not None] if any(map(Message.error, messages)) else []
         records = [m for m in messages if m.error() is None] if told else messages
         if records:
             self._at_end = False
@@ -170,16 +171,16 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
     def _batch(self, records: list[Message]) -> RawBatch:
         if records:
             log.debug("read %d records of partition %d, up to offset %d", len(records), self._partition, self._next)
-        times = [m.timestamp() for m in records]
+        times = list(map(Message.timestamp, records))
         known = not times or times[0][0] != TIMESTAMP_NOT_AVAILABLE
         return RawBatch(
             topic=self._source.topic,
             partition=self._partition,
             next_offset=self._next,
-            values=[m.value() for m in records],
-            keys=[m.key() for m in records],
-            offsets=np.array([m.offset() for m in records], np.int64),
-            kafka_at=np.array([t[1] for t in times], np.int64) * 1000 if known else None,
+            values=list(map(Message.value, records)),
+            keys=list(map(Message.key, records)),
+            offsets=np.fromiter(map(Message.offset, records), np.int64, len(records)),
+            kafka_at=np.fromiter(map(itemgetter(1), times), np.int64, len(times)) * 1000 if known else None,
             at_end=self._at_end,
             read_at=datetime.now(UTC),
         )

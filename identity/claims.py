@@ -44,6 +44,8 @@ class Stretch(NamedTuple):
 def changes(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     """`facts` in order without those that change nothing: a claim by the user who already has the device, and a
     logout where nobody has it and none could be cut off."""
+    if isinstance(facts, tuple) and len(facts) == 1:
+        return facts
     kept: list[Fact] = []
     for fact in sorted(set(facts), key=_order):
         if not kept or fact.user != kept[-1].user or fact.user is None:
@@ -57,9 +59,13 @@ def timeline(facts: Iterable[Fact], look_back: timedelta = LOOK_BACK) -> list[St
     A login takes the stretch without a user before it, back to the last logout and at most `look_back` (inclusive).
     A switch without a logout leaves earlier events where they were.
     """
+    told = changes(facts)
+    reach = look_back // timedelta(microseconds=1)
+    if len(told) == 1 and told[0].user is not None:  # most devices: one user, for ever
+        back = (told[0].at - reach, "")
+        return [Stretch(BEGINNING, back, None), Stretch(back, END, told[0].user)]
     stretches: list[Stretch] = []
     start, owner = BEGINNING, None
-    reach = look_back // timedelta(microseconds=1)
 
     def close(end: tuple[int, str], user: str | None) -> None:
         nonlocal start
@@ -70,7 +76,7 @@ def timeline(facts: Iterable[Fact], look_back: timedelta = LOOK_BACK) -> list[St
                 stretches.append(Stretch(start, end, user))
             start = end
 
-    for fact in changes(facts):
+    for fact in told:
         if fact.user is None:
             close(after(fact.key), owner)
             owner = None

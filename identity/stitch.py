@@ -13,6 +13,7 @@ from typing import Final
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from identity import ledger
 from identity.claims import BEGINNING, END, LOOK_BACK, Fact, Stretch, changes, timeline
@@ -20,6 +21,7 @@ from identity.graph import DeviceState, Graph
 from identity.ids import PERSON_PREFIX, LegalIds
 from sinks.warehouse import Warehouse
 from stitchline.bloom import BloomFilter, Flags, Hashes
+from stitchline.hashing import hash_texts
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +108,8 @@ class Stitcher:
                 self._rebuild(con, None, committed)
             elif covered != committed:
                 self._rebuild(con, _devices_since(con, covered), committed)
-            self._claimed.add(
-                con.execute("select distinct hash(anonymous_id) as h from stream.identity_facts").fetchnumpy()["h"]
-            )
+            claimed = con.execute("select distinct anonymous_id from stream.identity_facts").to_arrow_table()
+            self._claimed.add(hash_texts(claimed["anonymous_id"]))
 
     def _rebuild(self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None, committed: dict[str, int]) -> None:
         states: dict[str, DeviceState] = {}
@@ -121,7 +122,7 @@ class Stitcher:
     ) -> Stitching:
         """What `events` (new, without duplicates) say. `may_be_stored` tells devices that may have stored events.
 
-        Columns: anonymous_id, event_at, message_id, user_id, known_user (the legal user_id), type, previous_id,
+        Columns: anonymous_id, event_at, message_id, user_id, known_user (the legal user_id), previous_id,
         is_logout, device_hash.
         """
         verdicts = [self._refusals(events)]
@@ -186,13 +187,10 @@ class Stitcher:
         found.overrides = _frame(overrides, ledger.OVERRIDES, "from_at", "to_at")
         return found
 
-    def committed(self, con: duckdb.DuckDBPyConnection, stitching: Stitching, offsets: dict[str, int]) -> None:
+    def committed(self, stitching: Stitching, offsets: dict[str, int]) -> None:
         """After the commit: Redis learns what the warehouse has, while the flow goes on."""
         self._graph.save(stitching.states, offsets)
-        if stitching.states:
-            con.register("claimed", pl.DataFrame({"device": list(stitching.states)}).to_arrow())
-            self._claimed.add(con.execute("select hash(device) as h from claimed").fetchnumpy()["h"])
-            con.unregister("claimed")
+        self._claimed.add(hash_texts(pa.array(list(stitching.states), pa.string())))
 
     def flush(self) -> None:
         """Returns once Redis has all that was committed."""

@@ -18,8 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as NotJson
 
-from flows.checkpoint import CheckpointLimits, FlowRules
 from flows.clock import DEFAULT_REORDER_WINDOW
+from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import BACKGROUND_EVENTS, LOGOUT_EVENTS, SessionRules
 from identity.claims import LOOK_BACK
 from identity.ids import LegalIds

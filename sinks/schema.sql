@@ -1,4 +1,4 @@
--- The stream's tables, version 1. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake.
+-- The stream's tables, version 2. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake.
 create schema if not exists stream;
 
 create table stream.warehouse (
@@ -23,6 +23,9 @@ create table stream.events (
     utm_source varchar,
     utm_medium varchar,
     utm_campaign varchar,
+    device_type varchar,                -- as the event says, else by its user agent
+    browser varchar,
+    os varchar,
     properties json,
     context json,
     clock_skewed boolean not null,

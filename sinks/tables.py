@@ -21,8 +21,10 @@ from sinks.warehouse import Progress
 
 EVENT_COLUMNS: Final = (
     "message_id, type, name, anonymous_id, user_id, person_id, event_at, received_at, path, referrer, utm_source, "
-    "utm_medium, utm_campaign, properties, context, clock_skewed, is_bot, is_background"
+    "utm_medium, utm_campaign, device_type, browser, os, properties, context, clock_skewed, is_bot, is_background"
 )
+KNOWN: Final = ("device_type", "browser", "os", "is_bot", "is_background")
+"""What is worked out about an event, besides its person."""
 _JSON: Final = pa.json_(pa.string())
 SESSION_COLUMNS: Final = (
     "session_id, anonymous_id, user_id, person_id, started_at, ended_at, event_count, page_count, entry_path, "
@@ -30,17 +32,19 @@ SESSION_COLUMNS: Final = (
     "is_bot, revision, first_message_id, last_message_id"
 )
 
-# 128 bits of a message, and 64 of its device.
-_HASHES: Final = """hash(anonymous_id, message_id) as hash_1, hash(message_id, anonymous_id, 1) as hash_2,
-    hash(anonymous_id) as device_hash"""
-
 # The messages to remember after a restart: of open sessions, and what lies above the lowest watermark.
-REMEMBERED: Final = f"""
-select {_HASHES}, epoch_us(event_at) as at, "partition"
-from stream.events e left join (select anonymous_id as device, started_at from stream.open_sessions) o
-  on o.device = e.anonymous_id
-where event_at >= least((select min(started_at) from stream.open_sessions), $least)
-  and (event_at >= started_at or event_at > $least)
+REMEMBERED: Final = """
+select e.anonymous_id, e.message_id, epoch_us(e.event_at) as at, e."partition" as "partition"
+from stream.events e left join stream.open_sessions o on o.anonymous_id = e.anonymous_id
+where e.event_at >= least((select min(started_at) from stream.open_sessions), $least)
+  and (e.event_at >= o.started_at or e.event_at > $least)
+"""
+
+# Devices that may have stored events.
+KNOWN_DEVICES: Final = """
+select distinct anonymous_id from stream.sessions
+union
+select distinct anonymous_id from stream.events where is_background
 """
 
 _CLOSE: Final = f"""
@@ -60,21 +64,25 @@ _LAST_SESSIONS: Final = f"""
 with opened as (
     select {SESSION_COLUMNS} from stream.open_sessions where anonymous_id in (select anonymous_id from asked)
 ),
-closed as (
-    select {SESSION_COLUMNS} from stream.closed_sessions
+latest as (
+    select max(started_at) as started_at, anonymous_id from stream.closed_sessions
     where anonymous_id in (select anonymous_id from asked except select anonymous_id from opened)
-    qualify row_number() over (partition by anonymous_id order by started_at desc, first_message_id desc) = 1
+    group by anonymous_id
+),
+closed as (
+    select {SESSION_COLUMNS} from stream.closed_sessions semi join latest using (anonymous_id, started_at)
+    qualify row_number() over (partition by anonymous_id order by first_message_id desc) = 1
 )
 select *, false as is_stored_closed from opened union all select *, true from closed
 """
 
 
 def append_events(con: duckdb.DuckDBPyConnection, decoded: pa.Table, known: pl.DataFrame) -> None:
-    """Appends to stream.events: `decoded` (flows.decode.DECODED), and `known` of the same rows (person_id, is_bot,
-    is_background). properties and context are JSON text as DuckDB wrote it, which is not checked again."""
+    """Appends to stream.events: `decoded` (flows.decode.DECODED), and `known` of the same rows (KNOWN and person_id).
+    properties and context are JSON text that was read once, and is not checked again."""
     if not decoded.num_rows:
         return
-    rows = decoded
+    rows = decoded.drop_columns(["device_type", "os"])
     for name in known.columns:
         rows = rows.append_column(name, known[name].to_arrow())
     for name in ("properties", "context"):
@@ -84,12 +92,6 @@ def append_events(con: duckdb.DuckDBPyConnection, decoded: pa.Table, known: pl.D
         )
     with _registered(con, "new_events", rows.select([*EVENT_COLUMNS.split(", "), "partition", "offset"])):
         con.execute(f'insert into stream.events ({EVENT_COLUMNS}, "partition", "offset") select * from new_events')
-
-
-def hashes(con: duckdb.DuckDBPyConnection, decoded: pa.Table) -> dict[str, npt.NDArray[np.uint64]]:
-    """hash_1 and hash_2, 128 bits together, of each row's (anonymous_id, message_id), and its device_hash."""
-    with _registered(con, "messages", decoded.select(["anonymous_id", "message_id"])):
-        return con.execute(f"select {_HASHES} from messages").fetchnumpy()
 
 
 def stored_already(con: duckdb.DuckDBPyConnection, asked: pl.DataFrame) -> npt.NDArray[np.int64]:

@@ -20,10 +20,10 @@ import duckdb
 
 from stitchline.errors import WarehouseError, WarehouseHeld, WarehouseTooNew
 
-SCHEMA_VERSION: Final = 1
-"""What `_MIGRATIONS` leads to."""
+SCHEMA_VERSION: Final = 2
+"""What schema.sql makes, and `_MIGRATIONS` lead to."""
 
-_MIGRATIONS: Final = {1: "schema.sql"}
+_MIGRATIONS: Final = {2: "to_version_2.sql"}
 """By version: the script that leads there from the version before."""
 
 _HELD: Final = "Could not set lock on file"  # how DuckDB says it
@@ -206,8 +206,9 @@ def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     if found == SCHEMA_VERSION:
         return
     connection.execute("begin transaction")
-    for version in range(found + 1, SCHEMA_VERSION + 1):
-        connection.execute(files("sinks").joinpath(_MIGRATIONS[version]).read_text())
+    scripts = ["schema.sql"] if found == 0 else [_MIGRATIONS[v] for v in range(found + 1, SCHEMA_VERSION + 1)]
+    for script in scripts:
+        connection.execute(files("sinks").joinpath(script).read_text())
     if found == 0:
         connection.execute(
             "insert into stream.warehouse values (?, ?, ?, ?)",

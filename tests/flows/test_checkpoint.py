@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import flows.checkpoint
-from tests.identity.worlds import World, anon, email, logout
+from tests.identity.worlds import NEVER, World, anon, email, logout
+
+FORGETFUL = replace(NEVER, forget_every=1)
 
 
 @pytest.fixture
@@ -36,14 +38,11 @@ def test_a_copy_by_a_partition_that_is_new_after_a_restart(world: World) -> None
         assert world.twice() == []
 
 
-def test_what_a_slow_partition_brought_is_not_forgotten_for_a_fast_one(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_slow_partition_brought_is_not_forgotten_for_a_fast_one(world: World) -> None:
     with world.opened():
         world.commit([anon("x", 1000, "e")], 0)  # partition 0 is far ahead
         world.commit([logout("a", 0), anon("b", 0.5)], 1)
-        world.restart()
-        monkeypatch.setattr(flows.checkpoint, "FORGET_EVERY", 1)
+        world.restart(limits=FORGETFUL)
         world.commit([anon("y", 1001, "e")], 0)
         world.commit([logout("c", 0.6)], 1)
         world.commit([anon("z", 1002, "e")], 0)
@@ -51,12 +50,11 @@ def test_what_a_slow_partition_brought_is_not_forgotten_for_a_fast_one(
         assert world.twice() == []
 
 
-def test_events_without_a_session_are_remembered_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_without_a_session_are_remembered_too(world: World) -> None:
     with world.opened():
         world.commit([anon("x", 1000, "e")], 0)
         world.commit([email("a", 0), email("b", 0.5)], 1)
-        world.restart()
-        monkeypatch.setattr(flows.checkpoint, "FORGET_EVERY", 1)
+        world.restart(limits=FORGETFUL)
         world.commit([anon("y", 1001, "e")], 0)
         world.commit([email("a", 0), email("b", 0.5)], 1)
         assert world.twice() == []

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import redis
 
-from flows.checkpoint import Checkpointer, CheckpointLimits, FlowRules
+from flows.checkpoint import Checkpointer
 from flows.decode import Decoder
 from flows.records import RawBatch
+from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import SESSIONS
 from identity.graph import Graph
 from identity.stitch import Stitcher
@@ -46,17 +47,17 @@ class World:
             finally:
                 self.graph.close()
 
-    def start(self) -> None:
+    def start(self, limits: CheckpointLimits = NEVER) -> None:
         self.graph = Graph(self.redis_url, self.warehouse.warehouse_id, self.warehouse.generation, threading.Event())
         stitcher = Stitcher(self.graph, RULES.legal, RULES.sessions.logout_events)
         stitcher.recover(self.warehouse)
-        self.checkpointer = Checkpointer(self.warehouse, stitcher, RULES, NEVER)
+        self.checkpointer = Checkpointer(self.warehouse, stitcher, RULES, limits)
 
-    def restart(self, *, forget: bool = False) -> None:
+    def restart(self, *, forget: bool = False, limits: CheckpointLimits = NEVER) -> None:
         self.graph.close()
         if forget:
             clear(self.redis_url, self.warehouse.warehouse_id)
-        self.start()
+        self.start(limits)
 
     def commit(self, events: Iterable[Said], partition: int = 0) -> None:
         self.gather(events, partition)
