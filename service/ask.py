@@ -7,12 +7,14 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import httpx
 
+from flows.reconcile import Reconciliation, reconcile
 from funnels.definition import FunnelDefinition
 from service.settings import Settings
 from service.web.app import create_app
@@ -26,6 +28,7 @@ class _Unserved:
     """A warehouse that no flow writes to now, as the web sees it."""
 
     warehouse: Warehouse
+    settings: Settings
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         return self.warehouse.reader()
@@ -35,6 +38,9 @@ class _Unserved:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return ()
+
+    def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
+        return reconcile(self.warehouse, self.settings.flow_rules(), since=since, mend=mend)
 
 
 def ask(settings: Settings, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None) -> Any:
@@ -55,7 +61,7 @@ def ask(settings: Settings, method: str, path: str, body: Any = None, params: di
     except WarehouseHeld:
         return _ask_service(file, method, path, body, params)
     with warehouse:
-        return asyncio.run(_ask_here(warehouse, method, path, body, params))
+        return asyncio.run(_ask_here(_Unserved(warehouse, settings), method, path, body, params))
 
 
 def address_file(warehouse: Path) -> Path:
@@ -71,8 +77,8 @@ def write_address(warehouse: Path, url: str, token: str | None) -> None:
         json.dump({"url": url, "pid": os.getpid(), "token": token}, out)
 
 
-async def _ask_here(warehouse: Warehouse, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
-    transport = httpx.ASGITransport(app=create_app(_Unserved(warehouse)))
+async def _ask_here(view: _Unserved, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+    transport = httpx.ASGITransport(app=create_app(view))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=None) as client:
         return _answer(await client.request(method, path, json=body, params=params))
 
@@ -87,7 +93,7 @@ def _ask_service(file: Path, method: str, path: str, body: Any, params: dict[str
         ) from None
     headers = {"Authorization": f"Bearer {address['token']}"} if address["token"] else {}
     try:
-        with httpx.Client(base_url=address["url"], headers=headers, timeout=120) as client:
+        with httpx.Client(base_url=address["url"], headers=headers, timeout=600) as client:
             return _answer(client.request(method, path, json=body, params=params))
     except httpx.HTTPError as error:
         raise StitchlineError(

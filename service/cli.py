@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -211,6 +212,29 @@ def list_dead_letters(
 
 
 @cli.command()
+def reconcile(
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only sessions that began then or later; ISO 8601, UTC.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Rewrite what differs; a running flow waits meanwhile.")
+    ] = False,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the sessions with what the batch definition makes of the stored events.
+
+    Row for row. Exit status 1 if any differs and was not repaired.
+    """
+    question = {"since": _time(since).isoformat() if since is not None else None, "repair": repair}
+    found = ask(_settings(warehouse, config), "POST", "/api/reconcile", question)
+    _answer(found, as_json, show.reconciliation)
+    if found["differing"] and not found["repaired"]:
+        raise typer.Exit(1)
+
+
+@cli.command()
 def doctor(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
@@ -235,6 +259,14 @@ def doctor(
 def _settings(warehouse: Path | None, config: Path | None, **flags: dict[str, Any]) -> Settings:
     given = {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
     return load_settings(config, warehouse, given)
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no time: write it as 2026-01-31 or 2026-01-31T12:00:00Z.") from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _answer(value: Any, as_json: bool, render: Any) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -19,6 +19,7 @@ from typing import Final
 import duckdb
 import uvicorn
 
+from flows.reconcile import Reconciliation, reconcile
 from funnels.definition import FunnelDefinition, load_definition
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
@@ -168,6 +169,9 @@ class Service:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return self._funnels
+
+    def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
+        return reconcile(self.warehouse, self._settings.flow_rules(), since=since, mend=mend)
 
     def _run_flow(self) -> None:
         try:

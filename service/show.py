@@ -49,6 +49,28 @@ def summary(told: dict[str, Any]) -> None:
         out.print("`stitchline dead-letters list` says what was rejected, and why.")
 
 
+def reconciliation(told: dict[str, Any]) -> None:
+    if not told["differing"]:
+        out.print(
+            f"All {told['sessions']:,} sessions are what the batch definition makes of the stored events "
+            f"({told['seconds']:.1f} s)."
+        )
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("session", "device", "began", "what", "columns"):
+        table.add_column(column)
+    for row in told["differences"]:
+        values = (row["session_id"], row["anonymous_id"], row["started_at"], row["what"], ", ".join(row["columns"]))
+        table.add_row(*map(plain, values))
+    out.print(table)
+    more = told["differing"] - len(told["differences"])
+    out.print(
+        f"{told['differing']:,} of {told['sessions']:,} sessions differ"
+        + (f", {more:,} more than shown. " if more else ". ")
+        + ("They are repaired." if told["repaired"] else "`stitchline reconcile --repair` rewrites them.")
+    )
+
+
 def funnel(name: str, told: dict[str, Any]) -> None:
     table = Table(title=plain(name), box=None, header_style="bold", pad_edge=False, title_justify="left")
     for column in ("step", "count", "conversion", "from start", "dropped", "still open", "median", "p90"):

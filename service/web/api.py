@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import duckdb
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 
+from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from service.web import readings
 from service.web.models import (
@@ -20,6 +21,7 @@ from service.web.models import (
     Health,
     PartitionAnswer,
     Problem,
+    ReconcileQuestion,
     Sessions,
     SessionWithEvents,
     SqlQuestion,
@@ -163,6 +165,14 @@ def api_router(view: ServiceView, *, timeout: timedelta) -> APIRouter:
             events = query_rows(con, _EVENTS_OF_SESSION, span | {"limit": limit + 1})
         answer = {"session": found[0], "events": events[:limit], "more": len(events) > limit}
         return SessionWithEvents.model_validate(answer)
+
+    @router.post("/api/reconcile", tags=["flow"])
+    def reconcile(asked: ReconcileQuestion) -> Reconciliation:
+        """Compares the stream's sessions with what the batch definition makes of the stored events, row for row.
+
+        With `repair`, sessions that differ are rewritten, while the flow waits.
+        """
+        return view.reconcile(asked.since, mend=asked.repair)
 
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(

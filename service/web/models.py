@@ -5,13 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 
 class Problem(BaseModel):
     """Why a request was not answered."""
 
     error: str = Field(description="What was wrong, where, and what to do.")
+
+
+class ReconcileQuestion(BaseModel):
+    since: AwareDatetime | None = Field(default=None, description="Only sessions that began then or later.")
+    repair: bool = Field(default=False, description="Rewrite what differs.")
 
 
 class SqlQuestion(BaseModel):

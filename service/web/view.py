@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import duckdb
 
+from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition
 
 FlowStatus = Literal["running", "waiting", "stopped", "catching up"]
@@ -51,4 +52,8 @@ class ServiceView(Protocol):
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         """The named funnel definitions that the page offers; the first one is shown first."""
+        ...
+
+    def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
+        """Compares the stream's sessions with the batch definition, and rewrites what differs if asked to."""
         ...

@@ -61,7 +61,7 @@ def held(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Run:
 
 def test_all_commands_of_the_design_are_there() -> None:
     names = {" ".join(path) for path in commands()}
-    assert names >= {"up", "demo", "replay", "sql", "funnel", "sessions", "dead-letters list", "doctor"}
+    assert names >= {"up", "demo", "replay", "sql", "funnel", "sessions", "dead-letters list", "reconcile", "doctor"}
 
 
 @pytest.mark.parametrize("path", commands(), ids=" ".join)
@@ -186,6 +186,19 @@ class TestJson:
         assert told["by_reason"] == {"not_json": 1}
         assert [letter["text"] for letter in told["dead_letters"]] == ["bad"]
         assert self.asked(held, "dead-letters", "list", "--reason", "no_id")["dead_letters"] == []
+
+    def test_reconcile(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "events.jsonl").write_bytes(event("a", "10:00:00") + b"\n" + event("b", "12:00:00") + b"\n")
+        run.replay(tmp_path / "events.jsonl")
+        assert self.asked(run, "reconcile")["differing"] == 0
+        with duckdb.connect(str(run.warehouse)) as con:
+            con.execute("update stream.closed_sessions set event_count = 7 where end_reason = 'gap'")
+        told = self.asked(run, "reconcile", status=1)
+        assert [(each["what"], each["columns"]) for each in told["differences"]] == [("changed", ["event_count"])] * 2
+        assert self.asked(run, "reconcile", "--since", "2026-01-01T11:00", status=1)["differing"] == 1
+        assert self.asked(run, "reconcile", "--repair")["repaired"]
+        assert self.asked(run, "reconcile")["differing"] == 0
+        assert self.asked(run, "sql", "select distinct revision from stream.sessions") == [{"revision": 2}]
 
     def test_settings(self, held: Run) -> None:
         told = self.asked(held, "doctor", "--settings")

@@ -14,6 +14,7 @@ import duckdb
 import uvicorn
 from fastapi import FastAPI
 
+from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition
 from service.web import FlowState, PartitionState
 
@@ -53,6 +54,9 @@ class Shop:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return self.definitions
+
+    def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
+        raise NotImplementedError  # the page does not ask for it
 
     def write(self, sql: str, *values: object) -> None:
         """Runs one statement on a cursor of its own, as the flow does."""

@@ -81,7 +81,7 @@ def test_a_funnel_that_takes_too_long_is_stopped(shop: Shop, server: Server) -> 
     shop.write(
         "insert into stream.events select 'x' || range, 'track', 'Page Viewed', 'x' || range % 1000, null, "
         "'anon:x' || range % 1000, ?::timestamptz + to_seconds(range), now(), null, null, null, null, null, null, "
-        "null, false, false, false, 0, 0 from range(500_000)",
+        "null, null, null, null, false, false, false, 0, 0 from range(500_000)",
         at(0),
     )
     server.start(create_app(shop, question_timeout=timedelta(milliseconds=30)))

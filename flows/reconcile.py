@@ -1,0 +1,191 @@
+"""The stream's sessions against the batch definition (flows/sessions.sql): where they differ, and the mending of it.
+
+DESIGN: decision 4. Compared is everything but revision, is_open and person_id; and whether a device's last session is
+over by a gap or still open, which depends on the watermark.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Final
+
+import duckdb
+import polars as pl
+
+from flows.rules import FlowRules
+from sinks.tables import SESSION_COLUMNS
+from sinks.warehouse import Warehouse
+
+COMPARED: Final = tuple(
+    name for name in SESSION_COLUMNS.split(", ") if name not in ("session_id", "person_id", "revision")
+)
+MOST_ROWS: Final = 1_000
+"""Differing sessions that are named; the others are counted."""
+
+_EXACTLY: Final = [name for name in COMPARED if name != "end_reason"]
+_CHANGES: Final = ", ".join(
+    [f"case when e.{name} is distinct from s.{name} then '{name}' end" for name in _EXACTLY]
+    + ["case when coalesce(e.end_reason, 'gap') <> coalesce(s.end_reason, 'gap') then 'end_reason' end"]
+)
+_DIFFERING: Final = f"""
+create or replace temp table differing as
+with compared as (
+    select session_id, coalesce(e.anonymous_id, s.anonymous_id) as anonymous_id,
+        coalesce(e.started_at, s.started_at) as started_at,
+        case when s.started_at is null then 'missing' when e.started_at is null then 'unexpected'
+            else 'changed' end as what,
+        list_filter([{_CHANGES}], lambda name: name is not null) as columns
+    from expected_sessions e full join stream.sessions s using (session_id)
+)
+select * from compared
+where (what <> 'changed' or len(columns) > 0) and ($since is null or started_at >= $since)
+"""
+
+_MENDED: Final = """
+create or replace temp table mended as
+with passed as (
+    select e.*, p.topic, coalesce(e.ended_at + $gap < p.watermark, false) as is_passed,
+        lead(session_id) over (partition by anonymous_id order by started_at, first_message_id) is null as is_last
+    from expected_sessions e
+    left join (
+        select "partition", any_value(topic) as topic, min(watermark) as watermark from stream.progress group by all
+    ) p using ("partition")
+)
+select e.* exclude (end_reason),
+    coalesce(e.user_id, f.person_id) as person_id,
+    coalesce(s.revision + 1, 1) as revision,
+    e.is_last and not e.is_passed as stays_open,
+    case when e.is_last and e.is_passed then coalesce(e.end_reason, 'gap') else e.end_reason end as end_reason
+from passed e
+join differing d using (session_id)
+left join stream.sessions s using (session_id)
+left join stream.events f on f.anonymous_id = e.anonymous_id and f.message_id = e.first_message_id
+qualify row_number() over (partition by e.session_id) = 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A session that is not as the batch definition has it."""
+
+    session_id: str
+    anonymous_id: str
+    started_at: datetime
+    what: str
+    """missing, unexpected or changed."""
+    columns: tuple[str, ...]
+    """Of a changed one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What a comparison found. Times are aware UTC."""
+
+    sessions: int
+    """As many as the batch definition has."""
+    differing: int
+    differences: tuple[Difference, ...]
+    """The first MOST_ROWS of them, by device and time."""
+    repaired: bool
+    compared_at: datetime
+    seconds: float
+
+
+def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
+    """Makes the temporary table expected_sessions on `con`: what the batch definition has over the stored events."""
+    sessions = rules.sessions
+    users = con.execute("select distinct user_id from stream.events where user_id is not null").fetchall()
+    illegal = [user for (user,) in users if rules.legal.why_not(user) is not None]
+    gaps = pl.DataFrame(
+        {"library": list(sessions.gap_by_library), "gap": list(sessions.gap_by_library.values())},
+        schema={"library": pl.String, "gap": pl.Duration("us")},
+    )
+    with (
+        _registered(con, "illegal_users", pl.DataFrame({"user_id": illegal}, schema={"user_id": pl.String})),
+        _registered(con, "gaps", gaps.with_columns(pl.col("gap").dt.total_microseconds())),
+    ):
+        con.execute("create or replace temp view library_gaps as select library, to_microseconds(gap) as gap from gaps")
+        con.execute(
+            files("flows").joinpath("sessions.sql").read_text(),
+            {
+                "gap": sessions.gap,
+                "cap": sessions.cap,
+                "logout_events": sorted(sessions.logout_events),
+                "at_midnight": sessions.split_at_midnight,
+                "on_campaign": sessions.split_on_campaign,
+            },
+        )
+        con.execute("drop view library_gaps")
+
+
+def compare(
+    con: duckdb.DuckDBPyConnection, rules: FlowRules, since: datetime | None = None
+) -> tuple[int, list[Difference]]:
+    """How many sessions there should be, and all that differ; of `since` on, if that is given."""
+    expect(con, rules)
+    con.execute(_DIFFERING, {"since": since})
+    counted = con.execute("select count(*) from expected_sessions").fetchone()
+    assert counted is not None
+    rows = con.execute(
+        "select session_id, anonymous_id, started_at, what, columns from differing order by 2, 3, 1"
+    ).fetchall()
+    return counted[0], [Difference(*row[:4], tuple(row[4] if row[3] == "changed" else ())) for row in rows]
+
+
+def reconcile(
+    warehouse: Warehouse, rules: FlowRules, *, since: datetime | None = None, mend: bool = False
+) -> Reconciliation:
+    """Compares in one transaction. If it is to `mend`, the same one rewrites what differs, and the flow waits."""
+    compared_at, began = datetime.now(UTC), time.monotonic()
+    if mend:
+        with warehouse.transaction() as con:
+            sessions, found = compare(con, rules, since)
+            if found:
+                repair(con, rules)
+    else:
+        with warehouse.reader() as con:
+            con.execute("begin transaction")
+            sessions, found = compare(con, rules, since)
+            con.execute("rollback")
+    return Reconciliation(
+        sessions=sessions,
+        differing=len(found),
+        differences=tuple(found[:MOST_ROWS]),
+        repaired=mend and bool(found),
+        compared_at=compared_at,
+        seconds=time.monotonic() - began,
+    )
+
+
+def repair(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
+    """Puts the expected sessions in the place of those that `compare` found differing, on the same connection."""
+    con.execute(_MENDED, {"gap": rules.sessions.longest_gap})
+    con.execute(
+        """
+        insert into stream.session_changes (session_id, superseded_by, revision, changed_at)
+        select s.session_id, e.session_id, s.revision, now()
+        from stream.sessions s join differing d on d.session_id = s.session_id and d.what = 'unexpected'
+        left join expected_sessions e on e.anonymous_id = s.anonymous_id
+          and (s.started_at, s.first_message_id) between (e.started_at, e.first_message_id)
+                                                     and (e.ended_at, e.last_message_id)
+        """
+    )
+    for table in ("open_sessions", "closed_sessions"):
+        con.execute(f"delete from stream.{table} where session_id in (select session_id from differing)")
+    columns = f"insert into stream.{{}} ({SESSION_COLUMNS}{{}}) select {SESSION_COLUMNS}{{}} from mended where {{}}"
+    con.execute(columns.format("closed_sessions", "", "", "not stays_open"))
+    con.execute(columns.format("open_sessions", *[', topic, "partition"'] * 2, "stays_open"))
+
+
+@contextmanager
+def _registered(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> Iterator[None]:
+    con.register(name, frame.to_arrow())
+    try:
+        yield
+    finally:
+        con.unregister(name)

@@ -1,0 +1,128 @@
+"""The batch definition in SQL against the plain loop over events; what `compare` finds, and `repair` mends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from flows.reconcile import COMPARED, compare, expect, repair
+from flows.rules import FlowRules
+from flows.sessions import SESSIONS, SessionRules
+from sinks.warehouse import Warehouse
+from tests.flows.reference import Event, sessions_of
+from tests.flows.test_sessions import RULE_SETS, SHUFFLES, Shuffle, histories
+from tests.identity.worlds import World, anon, login, logout
+
+COLUMNS = [*SESSIONS.names()]
+
+
+@pytest.fixture(scope="module")
+def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    path = tmp_path_factory.mktemp("batch") / "w.duckdb"
+    with Warehouse.open(path, threads=1) as warehouse, warehouse.reader() as con:
+        yield con
+
+
+def store(con: duckdb.DuckDBPyConnection, events: Iterable[Event]) -> None:
+    """`events` as all that stream.events holds."""
+    background = SessionRules().background_events
+    rows = [
+        {
+            **{name: value for name, value in e.items() if name != "library"},
+            "received_at": e["event_at"],
+            "context": json.dumps({"library": {"name": e["library"]}}),
+            "clock_skewed": False,
+            "is_background": e["name"] in background,
+            "partition": 0,
+            "offset": i,
+        }
+        for i, e in enumerate(events)
+    ]
+    con.execute("delete from stream.events")
+    if rows:
+        con.register("rows", pl.DataFrame(rows, infer_schema_length=None).to_arrow())
+        con.execute("insert into stream.events by name select * from rows")
+        con.unregister("rows")
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+@given(history=histories(), shuffle=SHUFFLES, rules=RULE_SETS)
+def test_the_definition_is_what_the_reference_says(
+    con: duckdb.DuckDBPyConnection, history: list[Event], shuffle: Shuffle, rules: SessionRules
+) -> None:
+    store(con, shuffle(history))
+    expect(con, FlowRules(sessions=rules))
+    found = con.execute(
+        f"select {', '.join(COLUMNS)} from expected_sessions order by anonymous_id, started_at, first_message_id"
+    ).pl()
+    assert found.to_dicts() == sessions_of(history, rules)
+
+
+def test_every_column_of_a_session_is_compared_but_three() -> None:
+    assert set(COMPARED) == set(COLUMNS) - {"session_id"}
+
+
+@pytest.fixture
+def world(tmp_path: Path, redis_url: str) -> Iterator[World]:
+    world = World(tmp_path / "w.duckdb", redis_url)
+    with world.opened():
+        world.commit([anon("a", 0), anon("b", 0.01), anon("c", 2), login("d", 2.01, "u"), logout("e", 2.02)])
+        world.commit([anon("f", 40, "e"), anon("g", 40.01, "e"), anon("h", 39, "e")])
+        yield world
+
+
+def differences(world: World, **asked: Any) -> list[tuple[str, tuple[str, ...]]]:
+    with world.warehouse.transaction() as con:
+        _, found = compare(con, FlowRules(), **asked)
+        return [(difference.what, difference.columns) for difference in found]
+
+
+def test_what_the_flow_wrote_is_what_the_definition_says(world: World) -> None:
+    assert differences(world) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("delete from {} where true", {"missing"}),
+        ("update {} set page_count = 77, utm_source = 'x'", {"changed"}),
+        ("update {} set session_id = 'x' || session_id", {"missing", "unexpected"}),
+        ("update {} set end_reason = 'cap'", {"changed"}),
+        ("insert into {0} by name select * replace ('more' as session_id) from {0}", {"unexpected"}),
+    ],
+)
+@pytest.mark.parametrize("table", ["open_sessions", "closed_sessions"])
+def test_damage_is_found_and_mended(world: World, damage: str, found: set[str], table: str) -> None:
+    before = world.rows("select * exclude (revision) from stream.sessions order by all")
+    with world.warehouse.transaction() as con:
+        con.execute(damage.format(f"stream.{table}"))
+    assert {what for what, _ in differences(world)} == found
+    with world.warehouse.transaction() as con:
+        compare(con, FlowRules())
+        repair(con, FlowRules())
+    assert differences(world) == []
+    assert world.rows("select * exclude (revision) from stream.sessions order by all") == before
+    world.commit([anon("i", 40.02, "e")])
+    assert differences(world) == []
+
+
+def test_since_leaves_out_what_began_before(world: World) -> None:
+    with world.warehouse.transaction() as con:
+        con.execute("delete from stream.closed_sessions")
+        con.execute("delete from stream.open_sessions")
+    (last,) = world.rows("select max(event_at) from stream.events")[0]
+    assert len(differences(world, since=last - timedelta(days=1000))) == len(differences(world)) > 1
+    assert len(differences(world, since=last + timedelta(days=1))) == 0
