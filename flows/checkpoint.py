@@ -23,6 +23,7 @@ import polars as pl
 import pyarrow as pa
 
 from flows.arrivals import activity_of, arrivals
+from flows.bots import BotWatch
 from flows.clock import PartitionClock
 from flows.decode import DecodedBatch
 from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
@@ -97,6 +98,7 @@ class Checkpointer:
         self._sources = _Sources(self._progress)
         self._warned_of_keys: set[str] = set()
         self._duplicates = Duplicates(limits.forget_every)
+        self._bots = BotWatch(rules.bots)
         self._devices = BloomFilter(KNOWN_DEVICES)
         self._recover()
 
@@ -153,8 +155,9 @@ class Checkpointer:
                 running.result()
             self._commit(self._take())
             self._stitcher.flush()
-            if close_sessions:
-                with self._warehouse.transaction() as con:
+            with self._warehouse.transaction() as con:
+                self._bots.look(con, now=True)
+                if close_sessions:
                     con.execute(tables.CLOSE_ALL_SESSIONS)
                     con.execute(tables.WATERMARK_AT_THE_END)
 
@@ -187,6 +190,8 @@ class Checkpointer:
             tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
             tables.append_dead_letters(con, [b.dead for b in batches if b.dead.num_rows])
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
+            self._bots.note(events)
+            self._bots.look(con)
             save_progress(con, list(progress.values()))
         self._progress.update(progress)
         log.debug("committed %d events up to %s", events.height, {key: p.next_offset for key, p in progress.items()})

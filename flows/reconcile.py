@@ -134,7 +134,11 @@ def compare(
     rows = con.execute(
         "select session_id, anonymous_id, started_at, what, columns from differing order by 2, 3, 1"
     ).fetchall()
-    return counted[0], [Difference(*row[:4], tuple(row[4] if row[3] == "changed" else ())) for row in rows]
+    found = [
+        Difference(session_id, anonymous_id, started_at, what, tuple(columns) if what == "changed" else ())
+        for session_id, anonymous_id, started_at, what, columns in rows
+    ]
+    return counted[0], found
 
 
 def reconcile(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from flows.bots import BotRules
 from flows.clock import DEFAULT_REORDER_WINDOW
 from flows.sessions import SessionRules
 from identity.ids import LegalIds
@@ -26,5 +27,6 @@ class FlowRules:
     """What decides about the outcome."""
 
     sessions: SessionRules = field(default_factory=SessionRules)
+    bots: BotRules = field(default_factory=BotRules)
     legal: LegalIds = field(default_factory=LegalIds)
     reorder_window: timedelta = DEFAULT_REORDER_WINDOW

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as NotJson
 
+from flows.bots import BotRules
 from flows.clock import DEFAULT_REORDER_WINDOW
 from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import BACKGROUND_EVENTS, LOGOUT_EVENTS, SessionRules
@@ -137,6 +138,15 @@ class FlowSettings(_Section):
     workers: int = Field(default=2, ge=1, le=64, description="Threads that read and decode.")
 
 
+class BotSettings(_Section):
+    events_per_minute: int = Field(
+        default=BotRules().events_per_minute, ge=1, description="A device with more in one minute is a bot."
+    )
+    hours_per_day: int = Field(
+        default=BotRules().hours_per_day, ge=1, le=24, description="A device active in more hours of one day is a bot."
+    )
+
+
 class WebSettings(_Section):
     host: str = Field(default="127.0.0.1", description="Address of the page; any but loopback demands a token.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port of the page; 0 lets the system choose.")
@@ -158,6 +168,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     warehouse: WarehouseSettings = WarehouseSettings()
     sessions: SessionSettings = SessionSettings()
+    bots: BotSettings = BotSettings()
     identity: IdentitySettings = IdentitySettings()
     flow: FlowSettings = FlowSettings()
     web: WebSettings = WebSettings()
@@ -192,6 +203,7 @@ class Settings(BaseSettings):
                 split_at_midnight=sessions.split_at_midnight,
                 split_on_campaign=sessions.split_on_campaign,
             ),
+            bots=BotRules(self.bots.events_per_minute, self.bots.hours_per_day),
             legal=LegalIds(frozenset(text.lower() for text in self.identity.local_illegal_ids)),
             reorder_window=self.flow.reorder_window,
         )

@@ -1,0 +1,84 @@
+"""Devices that behave as no person does. DESIGN: session rule 9.
+
+Their events and sessions are kept; what asks about people leaves them out, as it does known bots' user agents.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import duckdb
+import polars as pl
+
+_LOOK_EVERY: Final = 60.0  # seconds
+
+# Whole days, so that an hour counts whichever commit brought it.
+_BEHAVIOUR: Final = """
+with activity as (
+    select anonymous_id, event_at from stream.events
+    where anonymous_id is not null and not is_background
+      and event_at >= date_trunc('day', $first::timestamptz)
+      and event_at < date_trunc('day', $last::timestamptz) + interval 1 day
+),
+found as (
+    select anonymous_id, 'more than ' || $per_minute || ' events in a minute' as reason, min(event_at) as first_seen_at
+    from activity group by anonymous_id, date_trunc('minute', event_at) having count(*) > $per_minute
+    union all
+    select anonymous_id, 'active in more than ' || $hours || ' hours of a day', min(event_at)
+    from activity group by anonymous_id, date_trunc('day', event_at)
+    having count(distinct date_trunc('hour', event_at)) > $hours
+)
+insert into stream.bot_devices (anonymous_id, reason, first_seen_at)
+select anonymous_id, arg_min(reason, first_seen_at), min(first_seen_at) from found
+where anonymous_id not in (select anonymous_id from stream.bot_devices)
+group by anonymous_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BotRules:
+    """More than this is no person."""
+
+    events_per_minute: int = 300
+    """In one calendar minute, UTC."""
+    hours_per_day: int = 20
+    """Distinct hours of a UTC day with activity."""
+
+
+class BotWatch:
+    """Looks at the days in which events were stored since it looked last, once a minute."""
+
+    def __init__(self, rules: BotRules) -> None:
+        self._rules = rules
+        self._first: datetime | None = None
+        self._last: datetime | None = None
+        self._look_at = time.monotonic() + _LOOK_EVERY
+
+    def note(self, events: pl.DataFrame) -> None:
+        """`events` (event_at) are about to be stored."""
+        if events.is_empty():
+            return
+        first, last = events["event_at"].min(), events["event_at"].max()
+        assert isinstance(first, datetime)
+        assert isinstance(last, datetime)
+        self._first = first if self._first is None else min(self._first, first)
+        self._last = last if self._last is None else max(self._last, last)
+
+    def look(self, con: duckdb.DuckDBPyConnection, *, now: bool = False) -> None:
+        """Names the devices in stream.bot_devices, inside the transaction on `con`; if it is time to, or `now`."""
+        if self._first is None or (not now and time.monotonic() < self._look_at):
+            return
+        con.execute(
+            _BEHAVIOUR,
+            {
+                "first": self._first,
+                "last": min(self._last or self._first, datetime.max.replace(tzinfo=self._first.tzinfo) - timedelta(2)),
+                "per_minute": self._rules.events_per_minute,
+                "hours": self._rules.hours_per_day,
+            },
+        )
+        self._first = self._last = None
+        self._look_at = time.monotonic() + _LOOK_EVERY

@@ -1,0 +1,59 @@
+"""Behaviour that makes a device a bot: the bounds exactly, over several commits, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.identity.worlds import START, World, anon, email
+
+HOUR, DAY = 60, 1440  # minutes
+
+
+@pytest.fixture
+def world(tmp_path: Path, redis_url: str) -> Iterator[World]:
+    world = World(tmp_path / "w.duckdb", redis_url)
+    with world.opened():
+        yield world
+
+
+def bots(world: World) -> list[tuple[str, str]]:
+    return world.rows("select anonymous_id, reason from stream.bot_devices order by all")
+
+
+def test_more_than_300_events_in_a_calendar_minute(world: World) -> None:
+    world.commit([anon(f"m{i:03}", 10 + i / 301) for i in range(300)])
+    assert bots(world) == []
+    world.commit([anon("late", 10 + 300.5 / 301), anon("x", 10, "e")])
+    assert bots(world) == [("d", "more than 300 events in a minute")]
+    assert world.rows("select first_seen_at from stream.bot_devices")[0][0] > START
+    world.commit([anon("again", 10.99)])
+    assert len(bots(world)) == 1
+
+
+def test_two_minutes_are_two(world: World) -> None:
+    world.commit([anon(f"m{i:03}", 10.5 + i / 400) for i in range(399)])
+    assert bots(world) == []
+
+
+def test_active_in_more_than_20_hours_of_a_day(world: World) -> None:
+    for hour in range(20):
+        world.commit([anon(f"h{hour}", hour * HOUR), anon(f"i{hour}", hour * HOUR + 59.9)])
+    world.commit([anon(f"n{hour}", DAY + hour * HOUR) for hour in range(4)])
+    assert bots(world) == []
+    world.commit([anon("late", 22 * HOUR)])
+    assert bots(world) == [("d", "active in more than 20 hours of a day")]
+
+
+def test_what_happens_without_the_user_is_no_activity(world: World) -> None:
+    world.commit([email(f"m{i:03}", 10 + i / 400) for i in range(399)])
+    world.commit([email(f"h{hour}", hour * HOUR) for hour in range(24)])
+    assert bots(world) == []
+
+
+def test_the_events_and_sessions_of_a_bot_are_kept(world: World) -> None:
+    world.commit([anon(f"m{i:03}", 10 + i / 400) for i in range(399)])
+    assert bots(world) != []
+    assert world.rows("select event_count from stream.sessions") == [(399,)]
