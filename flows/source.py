@@ -44,9 +44,9 @@ CONSUMER_DEFAULTS: Final = {
 """librdkafka settings, each of which `[kafka.config]` can override."""
 
 _WAIT_FOR_MORE: Final = 0.02  # seconds that a read may wait for a full batch
-_PAUSE: Final = timedelta(milliseconds=200)
+_PAUSE: Final = timedelta(milliseconds=100)
 """Between two reads of a partition that gave less than a quarter of a batch: small ones cost more than they are worth,
-and what is visible within two seconds may wait a fifth of one."""
+and what is visible within two seconds may wait a tenth of one."""
 _LOOK_FOR: Final = 0.2  # seconds that a broker may take to say that it is back
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 10.0  # seconds
 
