@@ -24,6 +24,9 @@ from sinks.warehouse import Warehouse
 COMPARED: Final = tuple(
     name for name in SESSION_COLUMNS.split(", ") if name not in ("session_id", "person_id", "revision")
 )
+EVENTS_AT_ONCE: Final = 2_000_000
+"""Of so many the sessions are worked out together: what that takes stays within DuckDB's memory."""
+
 MOST_ROWS: Final = 1_000
 """Differing sessions that are named; the others are counted."""
 
@@ -96,8 +99,9 @@ class Reconciliation:
     seconds: float
 
 
-def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
-    """Makes the temporary table expected_sessions on `con`: what the batch definition has over the stored events."""
+def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVENTS_AT_ONCE) -> None:
+    """Makes the temporary table expected_sessions on `con`: what the batch definition has over the stored events,
+    of about `at_once` of them at a time."""
     sessions = rules.sessions
     users = con.execute("select distinct user_id from stream.events where user_id is not null").fetchall()
     illegal = [user for (user,) in users if rules.legal.why_not(user) is not None]
@@ -110,16 +114,24 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
         _registered(con, "gaps", gaps.with_columns(pl.col("gap").dt.total_microseconds())),
     ):
         con.execute("create or replace temp view library_gaps as select library, to_microseconds(gap) as gap from gaps")
-        con.execute(
-            files("flows").joinpath("sessions.sql").read_text(),
-            {
-                "gap": sessions.gap,
-                "cap": sessions.cap,
-                "logout_events": sorted(sessions.logout_events),
-                "at_midnight": sessions.split_at_midnight,
-                "on_campaign": sessions.split_on_campaign,
-            },
-        )
+        statement = files("flows").joinpath("sessions.sql").read_text()
+        events = con.execute("select count(*) from stream.events").fetchone()
+        assert events is not None
+        shares = 1 + events[0] // at_once
+        for share in range(shares):
+            into = "insert into expected_sessions" if share else "create or replace temp table expected_sessions as"
+            con.execute(
+                f"{into} {statement}",
+                {
+                    "gap": sessions.gap,
+                    "cap": sessions.cap,
+                    "logout_events": sorted(sessions.logout_events),
+                    "at_midnight": sessions.split_at_midnight,
+                    "on_campaign": sessions.split_on_campaign,
+                    "share": share,
+                    "shares": shares,
+                },
+            )
         con.execute("drop view library_gaps")
 
 

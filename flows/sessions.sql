@@ -1,13 +1,14 @@
 -- The batch definition: sessions as a function of the stored events and the rules. DESIGN: session rules 1 to 7, 9, 11, 13.
 --
--- Parameters: gap and cap (intervals), logout_events (list), at_midnight and on_campaign (booleans).
+-- Parameters: gap and cap (intervals), logout_events (list), at_midnight and on_campaign (booleans); share and shares,
+-- for a part of the devices at a time.
 -- Tables given besides stream.events: illegal_users(user_id), users that count as none, and
 -- library_gaps(library, gap), what replaces the gap where an event's library is named.
 
-create or replace temp table expected_sessions as
 with recursive
 active as (
-    select e.* exclude (user_id), coalesce(g.gap, $gap) as gap, e.type = 'page' as is_page,
+    select e.anonymous_id, e.message_id, e.event_at, e.path, e.referrer, e.utm_source, e.utm_medium, e.utm_campaign,
+        e.device_type, e.browser, e.os, e.is_bot, e."partition", coalesce(g.gap, $gap) as gap, e.type = 'page' as is_page,
         e.name in (select unnest($logout_events)) as is_logout,
         case when e.user_id not in (select user_id from illegal_users) then e.user_id end as user_id,
         case when coalesce(e.utm_source, e.utm_medium, e.utm_campaign) is not null
@@ -15,17 +16,12 @@ active as (
             end as campaign
     from stream.events e
     left join library_gaps g on g.library = (e.context->>'$.library.name')
-    where e.anonymous_id is not null and not e.is_background
-),
--- A copy that got past the flow's memory is no event of its own.
-distinct_events as (
-    select * from active
-    qualify row_number() over (partition by anonymous_id, message_id order by received_at, "partition", "offset") = 1
+    where e.anonymous_id is not null and not e.is_background and hash(e.anonymous_id) % $shares = $share
 ),
 in_order as (
     select *, row_number() over arrival as n, lag(event_at) over arrival as earlier_at,
         lag(is_logout) over arrival as after_logout
-    from distinct_events
+    from active
     window arrival as (partition by anonymous_id order by event_at, message_id)
 ),
 -- What depends on two neighbours alone cuts a device into stretches.
@@ -103,4 +99,4 @@ select left(sha256(anonymous_id || chr(31) || first_message_id), 32) as session_
     coalesce(lead(start_reason) over after, case when ends_in_logout then 'logout' end) as end_reason,
     is_bot, first_message_id, last_message_id, "partition"
 from reasoned
-window after as (partition by anonymous_id order by first_n);
+window after as (partition by anonymous_id order by first_n)

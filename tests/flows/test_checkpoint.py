@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from flows.rules import CheckpointLimits
 from tests.identity.worlds import NEVER, World, anon, email, logout
 
 FORGETFUL = replace(NEVER, forget_every=1)
@@ -58,3 +60,20 @@ def test_events_without_a_session_are_remembered_too(world: World) -> None:
         world.commit([anon("y", 1001, "e")], 0)
         world.commit([email("a", 0), email("b", 0.5)], 1)
         assert world.twice() == []
+
+
+def test_what_a_commit_raises_reaches_whoever_adds(world: World) -> None:
+    """The commit runs in a thread of its own; the flow has to end nevertheless, and nothing is committed."""
+    with world.opened():
+        world.commit([anon("a", 0)])
+        world.restart(limits=CheckpointLimits(events=1))
+        with world.warehouse.transaction() as con:
+            con.execute("drop table stream.progress")
+
+        def go_on() -> None:
+            for i in range(100):
+                world.gather([anon(f"b{i}", 1)])
+
+        with pytest.raises(duckdb.CatalogException, match="progress"):
+            go_on()
+        assert world.rows("select message_id from stream.events") == [("a",)]

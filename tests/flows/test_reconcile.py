@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flows.reconcile import COMPARED, compare, expect, repair
 from flows.rules import FlowRules
@@ -59,12 +60,12 @@ def store(con: duckdb.DuckDBPyConnection, events: Iterable[Event]) -> None:
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
-@given(history=histories(), shuffle=SHUFFLES, rules=RULE_SETS)
+@given(history=histories(), shuffle=SHUFFLES, rules=RULE_SETS, at_once=st.sampled_from([1, 5, 1000]))
 def test_the_definition_is_what_the_reference_says(
-    con: duckdb.DuckDBPyConnection, history: list[Event], shuffle: Shuffle, rules: SessionRules
+    con: duckdb.DuckDBPyConnection, history: list[Event], shuffle: Shuffle, rules: SessionRules, at_once: int
 ) -> None:
     store(con, shuffle(history))
-    expect(con, FlowRules(sessions=rules))
+    expect(con, FlowRules(sessions=rules), at_once)
     found = con.execute(
         f"select {', '.join(COLUMNS)} from expected_sessions order by anonymous_id, started_at, first_message_id"
     ).pl()

@@ -1,0 +1,55 @@
+"""A warehouse of an earlier version is brought to the newest, with all that it holds."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+
+from sinks.warehouse import SCHEMA_VERSION, Warehouse
+
+ADDED_IN_2 = ("device_type varchar,", "browser varchar,", "os varchar,")
+
+
+_EVENT = """
+insert into stream.events by name
+select ? as message_id, 'track' as type, 'E' as name, 'd' as anonymous_id, 'anon:d' as person_id, now() as event_at,
+    now() as received_at, ?::json as context, false as clock_skewed, false as is_bot, false as is_background,
+    0 as "partition", 0 as "offset"
+"""
+
+
+def version_1(path: Path) -> None:
+    """A warehouse as version 1 made it, with two events of one device."""
+    script = (files("sinks") / "schema.sql").read_text()
+    before, table, rest = script.partition("create table stream.events (")
+    columns, end, after = rest.partition(");")
+    kept = [line for line in columns.splitlines() if not line.strip().startswith(ADDED_IN_2)]
+    assert len(kept) == len(columns.splitlines()) - len(ADDED_IN_2)
+    with duckdb.connect(str(path)) as con:
+        con.execute(before + table + "\n".join(kept) + end + after)
+        con.execute("insert into stream.warehouse values ('w', 'g', 1, now())")
+        con.executemany(_EVENT, [["m", '{"device": {"type": "ios"}, "os": "iOS"}'], ["n", None]])
+
+
+def test_from_version_1(tmp_path: Path) -> None:
+    version_1(tmp_path / "old.duckdb")
+    with (
+        Warehouse.open(tmp_path / "old.duckdb") as old,
+        Warehouse.open(tmp_path / "new.duckdb") as new,
+        old.reader() as con,
+        new.reader() as fresh,
+    ):
+        told = con.execute("select warehouse_id, generation, schema_version from stream.warehouse").fetchall()
+        assert told == [("w", "g", SCHEMA_VERSION)]
+        columns = (
+            "select table_name, column_name, data_type from information_schema.columns "
+            "where table_schema = 'stream' order by all"
+        )
+        assert con.execute(columns).fetchall() == fresh.execute(columns).fetchall()
+        kept = con.execute("select message_id, device_type, browser, os from stream.events order by message_id")
+        assert kept.fetchall() == [("m", "ios", None, "iOS"), ("n", None, None, None)]
+        assert con.execute("select * from stream.session_events").fetchall() == []
+    with Warehouse.open(tmp_path / "old.duckdb") as again:
+        assert again.warehouse_id == "w"
