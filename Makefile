@@ -17,6 +17,7 @@ demo: install  ## a shop's events through Kafka into a live page; Ctrl-C ends it
 	@exec $(bin)/stitchline demo
 
 test: install  ## the whole suite, on a real Kafka and Redis; ARGS="-k sessions" picks some
+	@ci/browser
 	@exec $(bin)/pytest $(ARGS)
 
 bench: install  ## throughput and latency into bench/RESULTS.md

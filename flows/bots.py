@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import duckdb
 import polars as pl
 
 _LOOK_EVERY: Final = 60.0  # seconds
+_EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9999, 12, 30, tzinfo=UTC)  # the day after still is a day
 
 # Whole days, so that an hour counts whichever commit brought it.
 _BEHAVIOUR: Final = """
@@ -49,12 +51,13 @@ class BotRules:
 
 
 class BotWatch:
-    """Looks at the days in which events were stored since it looked last, once a minute."""
+    """Looks at the days in which events were stored since it looked last, once a minute; at first at every day, for
+    what a process before this one stored may not have been looked at."""
 
     def __init__(self, rules: BotRules) -> None:
         self._rules = rules
-        self._first: datetime | None = None
-        self._last: datetime | None = None
+        self._first: datetime | None = _EARLIEST
+        self._last: datetime | None = _LATEST
         self._look_at = time.monotonic() + _LOOK_EVERY
 
     def note(self, events: pl.DataFrame) -> None:
@@ -75,7 +78,7 @@ class BotWatch:
             _BEHAVIOUR,
             {
                 "first": self._first,
-                "last": min(self._last or self._first, datetime.max.replace(tzinfo=self._first.tzinfo) - timedelta(2)),
+                "last": min(self._last or self._first, _LATEST),
                 "per_minute": self._rules.events_per_minute,
                 "hours": self._rules.hours_per_day,
             },

@@ -184,14 +184,16 @@ class Checkpointer:
             return
         if self._dead_letters is not None:
             self._dead_letters.send([b.dead for b in batches if b.dead.num_rows])
-        with self._warehouse.transaction(bulk=decoded.num_rows >= ROW_GROUP) as con:
+        is_bulk = decoded.num_rows >= ROW_GROUP
+        with self._warehouse.transaction(bulk=is_bulk) as con:
             stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
             recuts = self._store(con, decoded, events, stitching, progress)
             tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
             tables.append_dead_letters(con, [b.dead for b in batches if b.dead.num_rows])
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
             self._bots.note(events)
-            self._bots.look(con)
+            if not is_bulk:  # with a backlog ahead there is better to do
+                self._bots.look(con)
             save_progress(con, list(progress.values()))
         self._progress.update(progress)
         log.debug("committed %d events up to %s", events.height, {key: p.next_offset for key, p in progress.items()})

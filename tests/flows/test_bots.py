@@ -47,6 +47,20 @@ def test_active_in_more_than_20_hours_of_a_day(world: World) -> None:
     assert bots(world) == [("d", "active in more than 20 hours of a day")]
 
 
+def test_what_was_stored_before_a_stop_is_looked_at_after_it(world: World) -> None:
+    with world.warehouse.transaction() as con:
+        con.execute(
+            "insert into stream.events by name select 'm' || range as message_id, 'track' as type, 'E' as name, "
+            "'d' as anonymous_id, ?::timestamptz + to_seconds(range / 10) as event_at, event_at as received_at, "
+            'false as clock_skewed, false as is_bot, false as is_background, 0 as "partition", range as "offset" '
+            "from range(301)",
+            [START],
+        )
+    world.restart()
+    world.commit([anon("x", 5000, "e")])
+    assert bots(world) == [("d", "more than 300 events in a minute")]
+
+
 def test_what_happens_without_the_user_is_no_activity(world: World) -> None:
     world.commit([email(f"m{i:03}", 10 + i / 400) for i in range(399)])
     world.commit([email(f"h{hour}", hour * HOUR) for hour in range(24)])
