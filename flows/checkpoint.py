@@ -30,6 +30,7 @@ from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
 from flows.recut import recut
 from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import SESSIONS, Cut, cut
+from flows.tails import NOBODY, Tails, hashes_of_users
 from identity.ids import PERSON_PREFIX
 from identity.stitch import Stitcher, Stitching
 from sinks import tables
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_NOT_LOOKED_UP: Final = ""
 _EARLIEST: Final = -(2**62)  # before every time, in microseconds
 
 KNOWN_DEVICES: Final = 10_000_000
@@ -99,6 +101,8 @@ class Checkpointer:
         self._warned_of_keys: set[str] = set()
         self._duplicates = Duplicates(limits.forget_every)
         self._bots = BotWatch(rules.bots)
+        self._tails = Tails()
+        self._repairs = 0
         self._devices = BloomFilter(KNOWN_DEVICES)
         self._recover()
 
@@ -115,6 +119,13 @@ class Checkpointer:
             self._sources.lowest(self._progress)[rows["partition"].to_numpy()],
         )
         self._duplicates.recover(messages, self._watermarks())
+        self._look_up_endings()
+
+    def _look_up_endings(self) -> None:
+        """Learns anew how closed sessions ended, where they were written by others."""
+        self._tails, self._repairs = Tails(), self._warehouse.repairs
+        with self._warehouse.reader() as con:
+            self._tails.put(con.execute(tables.ENDINGS).pl())
 
     def add(self, batch: DecodedBatch) -> None:
         """Gathers `batch`. If it is time, what was gathered is committed, in a thread of its own.
@@ -160,6 +171,8 @@ class Checkpointer:
                 if close_sessions:
                     con.execute(tables.CLOSE_ALL_SESSIONS)
                     con.execute(tables.WATERMARK_AT_THE_END)
+            if close_sessions:
+                self._look_up_endings()
 
     @property
     def progress(self) -> dict[tuple[str, int], Progress]:
@@ -186,9 +199,13 @@ class Checkpointer:
             self._dead_letters.send([b.dead for b in batches if b.dead.num_rows])
         is_bulk = decoded.num_rows >= ROW_GROUP
         with self._warehouse.transaction(bulk=is_bulk) as con:
+            if self._repairs != self._warehouse.repairs:
+                self._look_up_endings()
             stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
             recuts = self._store(con, decoded, events, stitching, progress)
-            tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
+            ended = tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
+            if ended is not None:
+                self._tails.put(ended)
             tables.append_dead_letters(con, [b.dead for b in batches if b.dead.num_rows])
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
             self._bots.note(events)
@@ -309,9 +326,13 @@ class Checkpointer:
         Returns how many devices were cut again."""
         active = events.filter(~pl.col("is_background")) if events["is_background"].any() else events
         activity = activity_of(active)
-        devices = active.unique("anonymous_id", keep="last").select("anonymous_id", "source", "device_hash")
-        maybe_old = devices.filter(pl.Series(self._devices.may_contain(devices["device_hash"].to_numpy())))
-        previous = tables.last_sessions(con, maybe_old["anonymous_id"])
+        devices = active.group_by("anonymous_id").agg(
+            pl.col("source", "device_hash").last(),
+            first_at=pl.col("event_at").min(),
+            user=pl.col("known_user").drop_nulls().first(),
+            has_one_user=pl.col("known_user").drop_nulls().n_unique() < 2,
+        )
+        previous = self._previous(con, devices)
         owners = stitching.owners(events.select("anonymous_id", "message_id", at=pl.col("event_at").to_physical()))
         known = events.select(
             *tables.KNOWN,
@@ -322,8 +343,48 @@ class Checkpointer:
             made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
         finally:
             appending.result()
+        made = replace(made, sessions=made.sessions.filter(pl.col("session_id") != _NOT_LOOKED_UP))
         self._write_sessions(con, devices, previous, activity, made, stitching, progress)
         return len(made.unsettled)
+
+    def _previous(self, con: duckdb.DuckDBPyConnection, devices: pl.DataFrame) -> pl.DataFrame:
+        """The session that each of `devices` had last, if any: SESSION_COLUMNS and is_stored_closed.
+
+        Of a closed one that the device's new events leave as it is, only what the next one has to know: its id is
+        _NOT_LOOKED_UP.
+        """
+        hashes = devices["device_hash"].to_numpy()
+        opened = tables.open_sessions(con, devices["anonymous_id"].filter(pl.Series(self._devices.may_contain(hashes))))
+        ended = self._tails.of(hashes)
+        rest = devices.with_columns(ended_at=ended.ended_at, by_logout=ended.by_logout, ended_user=ended.user).filter(
+            pl.Series(ended.found)
+        )
+        rest = rest.with_columns(pl.col("ended_at").cast(pl.Datetime("us", "UTC"))).join(
+            opened, on="anonymous_id", how="anti"
+        )
+        same_user = pl.col("user").is_null() | (
+            pl.col("has_one_user") & pl.Series(hashes_of_users(rest["user"])).eq(rest["ended_user"])
+        )
+        stays = (pl.col("first_at") - pl.col("ended_at") > self._rules.sessions.longest_gap) & (
+            same_user | (pl.col("ended_user") == NOBODY)
+        )
+        rest = rest.with_columns(stays=stays)
+        found = [opened.with_columns(is_stored_closed=pl.lit(value=False))]
+        asked = rest.filter(~pl.col("stays"))
+        if not asked.is_empty():
+            closed = tables.last_closed_sessions(con, asked["anonymous_id"])
+            found.append(closed.with_columns(is_stored_closed=pl.lit(value=True)))
+        found.append(
+            rest.filter("stays").select(
+                "anonymous_id",
+                "ended_at",
+                session_id=pl.lit(_NOT_LOOKED_UP),
+                started_at="ended_at",
+                end_reason=pl.when("by_logout").then(pl.lit("logout")).otherwise(pl.lit("gap")),
+                is_stored_closed=pl.lit(value=True),
+            )
+        )
+        return pl.concat(found, how="diagonal")
 
     def _write_sessions(
         self,
@@ -376,12 +437,18 @@ class Checkpointer:
         sessions = (
             sessions.sort("anonymous_id", "started_at", "first_message_id")
             .join(self._sources.frame(progress), on="source", how="left", maintain_order="left")
-            .with_columns(stays_open=is_last & ~passed.fill_null(value=False))
+            .with_columns(is_last=is_last)
+            .with_columns(stays_open=pl.col("is_last") & ~passed.fill_null(value=False))
             .with_columns(
                 end_reason=pl.when("stays_open").then("end_reason").otherwise(pl.col("end_reason").fill_null("gap"))
             )
         )
         tables.replace_sessions(con, replaced, sessions)
+        self._tails.put(
+            sessions.filter(pl.col("is_last") & ~pl.col("stays_open")).select(
+                "anonymous_id", "user_id", "ended_at", "end_reason"
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,7 @@ def reconcile(
             sessions, found = compare(con, rules, since)
             if found:
                 repair(con, rules)
+                warehouse.repairs += 1
     else:
         with warehouse.reader() as con:
             con.execute("begin transaction")

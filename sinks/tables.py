@@ -59,21 +59,26 @@ update stream.progress set watermark = (select max(greatest_event_at) from strea
 where greatest_event_at is not null
 """
 
-# Of each device asked for: its open session, or else its last closed one.
-_LAST_SESSIONS: Final = f"""
-with opened as (
-    select {SESSION_COLUMNS} from stream.open_sessions where anonymous_id in (select anonymous_id from asked)
-),
-latest as (
+_OPEN_SESSIONS: Final = f"""
+select {SESSION_COLUMNS} from stream.open_sessions where anonymous_id in (select anonymous_id from asked)
+"""
+_LAST_CLOSED_SESSIONS: Final = f"""
+with latest as (
     select max(started_at) as started_at, anonymous_id from stream.closed_sessions
-    where anonymous_id in (select anonymous_id from asked except select anonymous_id from opened)
-    group by anonymous_id
-),
-closed as (
-    select {SESSION_COLUMNS} from stream.closed_sessions semi join latest using (anonymous_id, started_at)
-    qualify row_number() over (partition by anonymous_id order by first_message_id desc) = 1
+    where anonymous_id in (select anonymous_id from asked) group by anonymous_id
 )
-select *, false as is_stored_closed from opened union all select *, true from closed
+select {SESSION_COLUMNS} from stream.closed_sessions semi join latest using (anonymous_id, started_at)
+qualify row_number() over (partition by anonymous_id order by first_message_id desc) = 1
+"""
+
+# How each device's last closed session ended.
+ENDINGS: Final = """
+select anonymous_id, l.user_id as user_id, l.ended_at as ended_at, l.end_reason as end_reason
+from (
+    select anonymous_id, arg_max({'user_id': user_id, 'ended_at': ended_at, 'end_reason': end_reason},
+        (started_at, first_message_id)) as l
+    from stream.closed_sessions group by anonymous_id
+)
 """
 
 
@@ -104,10 +109,16 @@ def stored_already(con: duckdb.DuckDBPyConnection, asked: pl.DataFrame) -> npt.N
     return found["position"].astype(np.int64)
 
 
-def last_sessions(con: duckdb.DuckDBPyConnection, devices: pl.Series) -> pl.DataFrame:
-    """The last session of each of `devices` that has one: SESSION_COLUMNS and is_stored_closed."""
+def open_sessions(con: duckdb.DuckDBPyConnection, devices: pl.Series) -> pl.DataFrame:
+    """The open session of each of `devices` that has one: SESSION_COLUMNS."""
     with _registered(con, "asked", pl.DataFrame({"anonymous_id": devices.cast(pl.String)}).to_arrow()):
-        return con.execute(_LAST_SESSIONS).pl()
+        return con.execute(_OPEN_SESSIONS).pl()
+
+
+def last_closed_sessions(con: duckdb.DuckDBPyConnection, devices: pl.Series) -> pl.DataFrame:
+    """The last closed session of each of `devices` that has one: SESSION_COLUMNS. Reads through all of them."""
+    with _registered(con, "asked", pl.DataFrame({"anonymous_id": devices.cast(pl.String)}).to_arrow()):
+        return con.execute(_LAST_CLOSED_SESSIONS).pl()
 
 
 def replace_sessions(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, sessions: pl.DataFrame) -> None:
@@ -127,15 +138,23 @@ def replace_sessions(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, ses
         con.execute(f'insert into stream.open_sessions ({SESSION_COLUMNS}, topic, "partition") select * from opened')
 
 
-def close_sessions(con: duckdb.DuckDBPyConnection, progress: Collection[Progress], gap: timedelta) -> None:
-    """Closes what the watermark of its partition has passed by more than `gap`."""
+def close_sessions(
+    con: duckdb.DuckDBPyConnection, progress: Collection[Progress], gap: timedelta
+) -> pl.DataFrame | None:
+    """Closes what the watermark of its partition has passed by more than `gap`. Returns how these ended, by the columns
+    of ENDINGS."""
     marked = [p for p in progress if p.watermark is not None]
     if not marked:
-        return
+        return None
     passed = " or ".join(['(topic = ? and "partition" = ? and ended_at + ? < ?)'] * len(marked))
     values = [value for p in marked for value in (p.topic, p.partition, gap, p.watermark)]
-    con.execute(f"{_CLOSE} where {passed}", values)
-    con.execute(f"delete from stream.open_sessions where {passed}", values)
+    ended = con.execute(
+        f"select anonymous_id, user_id, ended_at, end_reason from stream.open_sessions where {passed}", values
+    ).pl()
+    if not ended.is_empty():
+        con.execute(f"{_CLOSE} where {passed}", values)
+        con.execute(f"delete from stream.open_sessions where {passed}", values)
+    return ended
 
 
 def note_changes(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, sessions: pl.DataFrame) -> None:

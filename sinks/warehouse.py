@@ -74,6 +74,8 @@ class Warehouse:
         self._writer = self.reader()
         self._writing = threading.RLock()
         self._bulk = False
+        self.repairs = 0
+        """How often sessions were rewritten by other than the flow."""
         row = self._writer.execute("select warehouse_id, generation from stream.warehouse").fetchone()
         assert row is not None
         self.warehouse_id, self.generation = row

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flows.reconcile import compare
+from flows.rules import FlowRules
 from tests.identity.reference import Said
 from tests.identity.worlds import START, World, alias, anon, check, email, login, logout
 
@@ -137,4 +139,6 @@ def test_any_arrival_gives_the_same_sessions_and_persons(
                 world.restart(forget=commit.then == "forget")
         world.checkpointer.finish(close_sessions=True)
         check(world, events)
+        with world.warehouse.transaction() as con:
+            assert compare(con, FlowRules())[1] == []
     world.path.unlink()
