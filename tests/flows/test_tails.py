@@ -13,12 +13,14 @@ from stitchline.hashing import hash_texts
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DEVICES = [f"d{i}" for i in range(40)]
-SCHEMA = {
-    "anonymous_id": pl.String,
-    "user_id": pl.String,
-    "ended_at": pl.Datetime("us", "UTC"),
-    "end_reason": pl.String,
-}
+SCHEMA = pl.Schema(
+    {
+        "anonymous_id": pl.String(),
+        "user_id": pl.String(),
+        "ended_at": pl.Datetime("us", "UTC"),
+        "end_reason": pl.String(),
+    }
+)
 ENDINGS = st.tuples(
     st.sampled_from([None, "u", "v"]), st.integers(0, 1000), st.sampled_from(["gap", "logout", None, "cap"])
 )
