@@ -179,6 +179,7 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/funnel",
         "/api/funnels",
         "/api/live",
+        "/api/reconcile",
         "/api/sessions",
         "/api/sessions/{session_id}",
         "/api/sql",
