@@ -453,7 +453,7 @@ class Checkpointer:
 
 @dataclass(frozen=True, slots=True)
 class _Gathered:
-    """A batch, and its `events` as `_prepare` made them."""
+    """A batch, and its `events` as flows.arrivals made them."""
 
     batch: DecodedBatch
     events: pl.DataFrame

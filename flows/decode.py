@@ -132,13 +132,15 @@ class Decoder:
             raw = pa.array([*values, scan.CONSTANTS], pa.large_binary())
             offsets, data = (np.frombuffer(raw.buffers()[1 + i], dtype) for i, dtype in enumerate((np.int64, np.uint8)))
             found = scan.scan(data, offsets, len(values))
-            odd = np.flatnonzero((found.verdicts != scan.PLAIN) | _beyond_the_scanner(raw, offsets) & ~judged)
-            odd = odd[~judged[odd] | (found.verdicts[odd] == scan.MALFORMED)]
+            doubtful = (found.verdicts != scan.PLAIN) | _beyond_the_scanner(raw, offsets)
+            odd = np.flatnonzero((doubtful & ~judged) | (found.verdicts == scan.MALFORMED))
             if not len(odd):
                 return self._columns(batch, rows, data, int(offsets[-2]), found)
             for i in odd.tolist():
                 try:
-                    values[i] = _plain_form(parse(batch.values[rows[i]]))
+                    if judged[i]:  # not seen, but a record must not be judged for ever
+                        raise Rejected("not_json", "what the contract accepts of it cannot be read again")
+                    values[i] = _plain_form(parse(values[i]))
                 except Rejected as rejected:
                     bad[int(rows[i])] = rejected
             judged[odd] = True

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stitchline.compiled import compiled
+from stitchline.slots import Slots, slots_for
 
 Flags = npt.NDArray[np.bool_]
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
-_Slots = npt.NDArray[np.int32]
 
 _LOWEST: Final = -(2**62)
 
@@ -54,7 +54,7 @@ class SeenMessages:
     def __init__(self) -> None:
         self._count = 0
         self._kept = Messages.room(0)
-        self._slots: _Slots = np.full(1024, -1, np.int32)  # by hash, where in `_kept`; −1 where none is
+        self._slots = slots_for(self._kept.hash_1, 0, 0)
 
     def __len__(self) -> int:
         return self._count
@@ -69,8 +69,7 @@ class SeenMessages:
         if most > len(self._kept):
             self._keep(self._kept.where(slice(self._count)), max(most, 3 * self._count // 2))
         if 2 * most > len(self._slots):
-            self._slots = np.full(2 ** int(np.ceil(np.log2(2 * most))), -1, np.int32)
-            _place(self._slots, self._kept.hash_1, self._count)
+            self._slots = slots_for(self._kept.hash_1, self._count, most)
         first: Flags = np.empty(len(messages), np.bool_)
         self._count = _admit(self._slots, self._kept.columns(), self._count, messages.columns(), first)
         return first
@@ -81,8 +80,7 @@ class SeenMessages:
         kept = kept.where(np.isin(kept.device, open_devices) | (kept.at > watermarks[kept.source]))
         self._count = len(kept)
         self._keep(kept, len(kept))
-        self._slots = np.full(2 ** int(np.ceil(np.log2(max(1024, 4 * len(kept))))), -1, np.int32)
-        _place(self._slots, self._kept.hash_1, self._count)
+        self._slots = slots_for(self._kept.hash_1, self._count, 2 * self._count)
 
     def _keep(self, messages: Messages, room: int) -> None:
         self._kept = Messages.room(room)
@@ -139,17 +137,7 @@ class Duplicates:
 
 
 @compiled
-def _place(slots: _Slots, hash_1: Hashes, count: int) -> None:
-    mask = np.uint64(len(slots) - 1)
-    for row in range(count):
-        slot = hash_1[row] & mask
-        while slots[slot] >= 0:
-            slot = (slot + np.uint64(1)) & mask
-        slots[slot] = row
-
-
-@compiled
-def _admit(slots: _Slots, kept: tuple[Any, ...], count: int, messages: tuple[Any, ...], first: Flags) -> int:
+def _admit(slots: Slots, kept: tuple[Any, ...], count: int, messages: tuple[Any, ...], first: Flags) -> int:
     """Writes to `first` which messages come for the first time and appends those to `kept`. Returns how many it has."""
     mask = np.uint64(len(slots) - 1)
     kept_1, kept_2, kept_device, kept_at, kept_source = kept

@@ -7,22 +7,20 @@ over by a gap or still open, which depends on the watermark.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Final
 
 import duckdb
-import polars as pl
+import pyarrow as pa
 
 from flows.rules import FlowRules
-from sinks.tables import SESSION_COLUMNS
+from sinks import tables
 from sinks.warehouse import Warehouse
 
 COMPARED: Final = tuple(
-    name for name in SESSION_COLUMNS.split(", ") if name not in ("session_id", "person_id", "revision")
+    name for name in tables.SESSION_COLUMNS.split(", ") if name not in ("session_id", "person_id", "revision")
 )
 EVENTS_AT_ONCE: Final = 2_000_000
 """Of so many the sessions are worked out together: what that takes stays within DuckDB's memory."""
@@ -72,6 +70,16 @@ qualify row_number() over (partition by e.session_id) = 1
 """
 
 
+_REPLACED: Final = """
+select session_id, anonymous_id, started_at, first_message_id, revision, true as is_stored_closed
+from stream.closed_sessions semi join differing using (session_id)
+union all
+select session_id, anonymous_id, started_at, first_message_id, revision, false
+from stream.open_sessions semi join differing using (session_id)
+"""
+_EXPECTED_OF_THESE: Final = "select * from expected_sessions semi join differing using (anonymous_id)"
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A session that is not as the batch definition has it."""
@@ -105,13 +113,15 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
     sessions = rules.sessions
     users = con.execute("select distinct user_id from stream.events where user_id is not null").fetchall()
     illegal = [user for (user,) in users if rules.legal.why_not(user) is not None]
-    gaps = pl.DataFrame(
-        {"library": list(sessions.gap_by_library), "gap": list(sessions.gap_by_library.values())},
-        schema={"library": pl.String, "gap": pl.Duration("us")},
+    gaps = pa.table(
+        {
+            "library": pa.array(sessions.gap_by_library, pa.string()),
+            "gap": pa.array([gap // timedelta(microseconds=1) for gap in sessions.gap_by_library.values()], pa.int64()),
+        }
     )
     with (
-        _registered(con, "illegal_users", pl.DataFrame({"user_id": illegal}, schema={"user_id": pl.String})),
-        _registered(con, "gaps", gaps.with_columns(pl.col("gap").dt.total_microseconds())),
+        tables.registered(con, "illegal_users", pa.table({"user_id": pa.array(illegal, pa.string())})),
+        tables.registered(con, "gaps", gaps),
     ):
         con.execute("create or replace temp view library_gaps as select library, to_microseconds(gap) as gap from gaps")
         statement = files("flows").joinpath("sessions.sql").read_text()
@@ -182,27 +192,7 @@ def reconcile(
 def repair(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
     """Puts the expected sessions in the place of those that `compare` found differing, on the same connection."""
     con.execute(_MENDED, {"gap": rules.sessions.longest_gap})
-    con.execute(
-        """
-        insert into stream.session_changes (session_id, superseded_by, revision, changed_at)
-        select s.session_id, e.session_id, s.revision, now()
-        from stream.sessions s join differing d on d.session_id = s.session_id and d.what = 'unexpected'
-        left join expected_sessions e on e.anonymous_id = s.anonymous_id
-          and (s.started_at, s.first_message_id) between (e.started_at, e.first_message_id)
-                                                     and (e.ended_at, e.last_message_id)
-        """
-    )
-    for table in ("open_sessions", "closed_sessions"):
-        con.execute(f"delete from stream.{table} where session_id in (select session_id from differing)")
-    columns = f"insert into stream.{{}} ({SESSION_COLUMNS}{{}}) select {SESSION_COLUMNS}{{}} from mended where {{}}"
-    con.execute(columns.format("closed_sessions", "", "", "not stays_open"))
-    con.execute(columns.format("open_sessions", *[', topic, "partition"'] * 2, "stays_open"))
-
-
-@contextmanager
-def _registered(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> Iterator[None]:
-    con.register(name, frame.to_arrow())
-    try:
-        yield
-    finally:
-        con.unregister(name)
+    mended = con.execute("select * from mended").pl()
+    replaced = con.execute(_REPLACED).pl()
+    tables.note_changes(con, replaced, con.execute(_EXPECTED_OF_THESE).pl())
+    tables.replace_sessions(con, replaced, mended)

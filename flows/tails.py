@@ -13,11 +13,11 @@ import polars as pl
 
 from stitchline.compiled import compiled
 from stitchline.hashing import hash_texts
+from stitchline.slots import Slots, slots_for
 
 Flags = npt.NDArray[np.bool_]
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
-_Slots = npt.NDArray[np.int32]
 
 NOBODY: Final = np.uint64(0)
 """In the place of a user's hash: the session had none."""
@@ -41,7 +41,7 @@ class Tails:
         self._ended_at: Ints = np.empty(0, np.int64)
         self._user: Hashes = np.empty(0, np.uint64)
         self._by_logout: Flags = np.empty(0, np.bool_)
-        self._slots: _Slots = np.full(1024, -1, np.int32)
+        self._slots = slots_for(self._device, 0, 0)
 
     def put(self, sessions: pl.DataFrame) -> None:
         """`sessions` (anonymous_id, user_id, ended_at, end_reason), at most one a device, are the last ones now."""
@@ -53,8 +53,7 @@ class Tails:
             self._device, self._ended_at = np.resize(self._device, room), np.resize(self._ended_at, room)
             self._user, self._by_logout = np.resize(self._user, room), np.resize(self._by_logout, room)
         if 2 * most > len(self._slots):
-            self._slots = np.full(2 ** int(np.ceil(np.log2(4 * most))), -1, np.int32)
-            _place(self._slots, self._device, self._count)
+            self._slots = slots_for(self._device, self._count, 2 * most)
         self._count = _put(
             self._slots,
             (self._device, self._ended_at, self._user, self._by_logout),
@@ -79,18 +78,8 @@ def hashes_of_users(users: pl.Series) -> Hashes:
 
 
 @compiled
-def _place(slots: _Slots, device: Hashes, count: int) -> None:
-    mask = np.uint64(len(slots) - 1)
-    for row in range(count):
-        slot = device[row] & mask
-        while slots[slot] >= 0:
-            slot = (slot + np.uint64(1)) & mask
-        slots[slot] = row
-
-
-@compiled
 def _put(
-    slots: _Slots,
+    slots: Slots,
     kept: tuple[Hashes, Ints, Hashes, Flags],
     count: int,
     device: Hashes,
@@ -115,7 +104,7 @@ def _put(
 
 
 @compiled
-def _find(slots: _Slots, kept: Hashes, device: Hashes) -> Ints:
+def _find(slots: Slots, kept: Hashes, device: Hashes) -> Ints:
     mask = np.uint64(len(slots) - 1)
     rows = np.full(len(device), -1, np.int64)
     for i in range(len(device)):

@@ -95,13 +95,13 @@ def append_events(con: duckdb.DuckDBPyConnection, decoded: pa.Table, known: pl.D
         rows = rows.set_column(
             rows.schema.get_field_index(name), pa.field(name, _JSON), pa.chunked_array(chunks, _JSON)
         )
-    with _registered(con, "new_events", rows.select([*EVENT_COLUMNS.split(", "), "partition", "offset"])):
+    with registered(con, "new_events", rows.select([*EVENT_COLUMNS.split(", "), "partition", "offset"])):
         con.execute(f'insert into stream.events ({EVENT_COLUMNS}, "partition", "offset") select * from new_events')
 
 
 def stored_already(con: duckdb.DuckDBPyConnection, asked: pl.DataFrame) -> npt.NDArray[np.int64]:
     """Positions in `asked` (anonymous_id, message_id) of messages that stream.events has."""
-    with _registered(con, "asked", asked.with_row_index("position").to_arrow()):
+    with registered(con, "asked", asked.with_row_index("position").to_arrow()):
         found = con.execute(
             "select distinct a.position from asked a join stream.events e "
             "on e.message_id = a.message_id and e.anonymous_id is not distinct from a.anonymous_id"
@@ -111,13 +111,13 @@ def stored_already(con: duckdb.DuckDBPyConnection, asked: pl.DataFrame) -> npt.N
 
 def open_sessions(con: duckdb.DuckDBPyConnection, devices: pl.Series) -> pl.DataFrame:
     """The open session of each of `devices` that has one: SESSION_COLUMNS."""
-    with _registered(con, "asked", pl.DataFrame({"anonymous_id": devices.cast(pl.String)}).to_arrow()):
+    with registered(con, "asked", pl.DataFrame({"anonymous_id": devices.cast(pl.String)}).to_arrow()):
         return con.execute(_OPEN_SESSIONS).pl()
 
 
 def last_closed_sessions(con: duckdb.DuckDBPyConnection, devices: pl.Series) -> pl.DataFrame:
     """The last closed session of each of `devices` that has one: SESSION_COLUMNS. Reads through all of them."""
-    with _registered(con, "asked", pl.DataFrame({"anonymous_id": devices.cast(pl.String)}).to_arrow()):
+    with registered(con, "asked", pl.DataFrame({"anonymous_id": devices.cast(pl.String)}).to_arrow()):
         return con.execute(_LAST_CLOSED_SESSIONS).pl()
 
 
@@ -129,12 +129,12 @@ def replace_sessions(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, ses
         ("closed_sessions", replaced.filter("is_stored_closed")),
     ):
         if not rows.is_empty():
-            with _registered(con, "replaced", rows.select("session_id").to_arrow()):
+            with registered(con, "replaced", rows.select("session_id").to_arrow()):
                 con.execute(f"delete from stream.{table} where session_id in (select session_id from replaced)")
     columns = SESSION_COLUMNS.split(", ")
-    with _registered(con, "closed", sessions.filter(~pl.col("stays_open")).select(columns).to_arrow()):
+    with registered(con, "closed", sessions.filter(~pl.col("stays_open")).select(columns).to_arrow()):
         con.execute(f"insert into stream.closed_sessions ({SESSION_COLUMNS}) select * from closed")
-    with _registered(con, "opened", sessions.filter("stays_open").select(*columns, "topic", "partition").to_arrow()):
+    with registered(con, "opened", sessions.filter("stays_open").select(*columns, "topic", "partition").to_arrow()):
         con.execute(f'insert into stream.open_sessions ({SESSION_COLUMNS}, topic, "partition") select * from opened')
 
 
@@ -162,7 +162,7 @@ def note_changes(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, session
     gone = replaced.join(sessions.select("session_id"), on="session_id", how="anti")
     if gone.is_empty():
         return
-    with _registered(con, "gone", gone.to_arrow()), _registered(con, "made", sessions.to_arrow()):
+    with registered(con, "gone", gone.to_arrow()), registered(con, "made", sessions.to_arrow()):
         con.execute(
             """
             insert into stream.session_changes (session_id, superseded_by, revision, changed_at)
@@ -178,7 +178,7 @@ def append_dead_letters(con: duckdb.DuckDBPyConnection, letters: list[pa.Table])
     """Appends to stream.dead_letters."""
     if not letters:
         return
-    with _registered(con, "letters", pa.concat_tables(letters)):
+    with registered(con, "letters", pa.concat_tables(letters)):
         con.execute(
             'insert into stream.dead_letters (topic, "partition", "offset", reason, detail, key, raw, kafka_at, '
             "dead_at) select *, now() from letters"
@@ -195,19 +195,19 @@ def append_identity(
     """Appends facts and verdicts to the ledger, and overrides; those of `overridden` devices are replaced."""
     for table, rows in (("identity_facts", facts), ("identity_verdicts", verdicts)):
         if not rows.is_empty():
-            with _registered(con, "told", rows.to_arrow()):
+            with registered(con, "told", rows.to_arrow()):
                 con.execute(
                     f"insert into stream.{table} ({', '.join(rows.columns)}, recorded_at) select *, now() from told"
                 )
     if overridden:
         con.execute("delete from stream.person_overrides where anonymous_id in (select unnest($1))", [overridden])
     if not overrides.is_empty():
-        with _registered(con, "told", overrides.to_arrow()):
+        with registered(con, "told", overrides.to_arrow()):
             con.execute(f"insert into stream.person_overrides ({', '.join(overrides.columns)}) select * from told")
 
 
 @contextmanager
-def _registered(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
+def registered(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
     con.register(name, table)
     try:
         yield

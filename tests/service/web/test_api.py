@@ -89,6 +89,16 @@ def test_a_funnel_that_takes_too_long_is_stopped(shop: Shop, server: Server) -> 
     assert (answer.status_code, "the funnel took longer" in answer.json()["error"]) == (504, True)
 
 
+def test_sessions_are_held_against_the_batch_definition(reading_api: httpx.Client) -> None:
+    told = reading_api.post("/api/reconcile", json={}).json()
+    assert told["differing"] == len(told["differences"])
+    assert told["sessions"] > 0
+    assert not told["repaired"]
+    later = reading_api.post("/api/reconcile", json={"since": "2100-01-01T00:00:00Z"}).json()
+    assert later["differing"] == 0
+    assert reading_api.post("/api/reconcile", json={"since": "yesterday"}).status_code == 422
+
+
 def test_a_wrong_question_is_explained(reading_api: httpx.Client) -> None:
     answer = reading_api.post("/api/sql", json={"query": "select 1"})
     assert (answer.status_code, answer.json()) == (422, {"error": "body.sql: Field required"})
