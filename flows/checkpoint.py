@@ -29,7 +29,7 @@ from flows.decode import DecodedBatch
 from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
 from flows.recut import recut
 from flows.rules import CheckpointLimits, FlowRules
-from flows.sessions import SESSIONS, Cut, cut
+from flows.sessions import SESSIONS, Cut, InOrder, cut, in_order
 from flows.tails import NOBODY, Tails, hashes_of_users
 from identity.ids import PERSON_PREFIX
 from identity.stitch import Stitcher, Stitching
@@ -324,15 +324,6 @@ class Checkpointer:
     ) -> int:
         """Appends the events, and meanwhile cuts their sessions, which takes about as long; then writes the sessions.
         Returns how many devices were cut again."""
-        active = events.filter(~pl.col("is_background")) if events["is_background"].any() else events
-        activity = activity_of(active)
-        devices = active.group_by("anonymous_id").agg(
-            pl.col("source", "device_hash").last(),
-            first_at=pl.col("event_at").min(),
-            user=pl.col("known_user").drop_nulls().first(),
-            has_one_user=pl.col("known_user").drop_nulls().n_unique() < 2,
-        )
-        previous = self._previous(con, devices)
         owners = stitching.owners(events.select("anonymous_id", "message_id", at=pl.col("event_at").to_physical()))
         known = events.select(
             *tables.KNOWN,
@@ -340,6 +331,11 @@ class Checkpointer:
         )
         appending = self._beside.submit(tables.append_events, con, decoded, known)
         try:
+            active = events.filter(~pl.col("is_background")) if events["is_background"].any() else events
+            activity = in_order(activity_of(active))
+            devices = _devices(active, activity)
+            with self._warehouse.reader() as reader:  # this transaction has not touched the sessions yet
+                previous = self._previous(reader, devices)
             made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
         finally:
             appending.result()
@@ -391,7 +387,7 @@ class Checkpointer:
         con: duckdb.DuckDBPyConnection,
         devices: pl.DataFrame,
         previous: pl.DataFrame,
-        activity: pl.DataFrame,
+        activity: InOrder,
         made: Cut,
         stitching: Stitching,
         progress: dict[tuple[str, int], Progress],
@@ -415,7 +411,7 @@ class Checkpointer:
             sessions.select("session_id"), on="session_id", how="semi"
         )
         if not made.unsettled.is_empty():
-            again = recut(con, made.unsettled, activity, self._rules)
+            again = recut(con, made.unsettled, activity.events, self._rules)
             tables.note_changes(con, again.replaced, again.sessions)
             known = again.replaced.select("session_id", "revision", is_stored_closed=pl.lit(value=True))
             sessions = pl.concat(
@@ -493,6 +489,31 @@ class _Sources:
             },
             orient="row",
         )
+
+
+def _devices(events: pl.DataFrame, activity: InOrder) -> pl.DataFrame:
+    """The devices of `activity`, which are `events` in order: anonymous_id, device_hash, the source of the last event
+    to arrive, when the first happened (first_at), a known user if there is one, and whether there is no other
+    (has_one_user)."""
+    firsts = np.flatnonzero(activity.opens)
+    with_user = np.flatnonzero(activity.present("user_id"))
+    device = np.cumsum(activity.opens)[with_user] - 1
+    users = pl.DataFrame({"device": device, "user": activity.at("user_id", with_user)})
+    users = users.group_by("device").agg(pl.col("user").first(), has_one_user=pl.col("user").n_unique() == 1)
+    return (
+        pl.DataFrame(
+            {
+                "anonymous_id": activity.at("anonymous_id", firsts),
+                "device_hash": events["device_hash"].gather(activity.order[firsts]),
+                "source": events["source"].gather(np.maximum.reduceat(activity.order, firsts)),
+                "first_at": activity.at("event_at", firsts),
+                "device": np.arange(len(firsts)),
+            }
+        )
+        .join(users, on="device", how="left", maintain_order="left")
+        .with_columns(pl.col("has_one_user").fill_null(value=True))
+        .drop("device")
+    )
 
 
 def _time(microseconds: int) -> datetime:

@@ -14,7 +14,7 @@ import polars as pl
 
 from flows.arrivals import activity_of, told
 from flows.rules import FlowRules
-from flows.sessions import ACTIVITY, SESSIONS, cut
+from flows.sessions import ACTIVITY, SESSIONS, cut, in_order
 
 _COLUMNS: Final = ", ".join(f"s.{name}" for name in SESSIONS.names())
 
@@ -78,6 +78,6 @@ def recut(con: duckdb.DuckDBPyConnection, devices: pl.Series, activity: pl.DataF
     finally:
         con.unregister("late_from")
         con.unregister("late_first")
-    made = cut(before, stored, rules.sessions)
+    made = cut(before, in_order(stored), rules.sessions)
     assert made.unsettled.is_empty(), "nothing precedes the session that the cut starts from"
     return Recut(made.sessions.join(before.select("session_id"), on="session_id", how="anti"), replaced)

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -133,30 +133,47 @@ def _session_ids(anonymous_ids: pl.Series, first_message_ids: pl.Series) -> pl.S
     return pl.Series([hashlib.sha256(text).hexdigest()[:32] for text in texts.to_list()], dtype=pl.String)
 
 
-def cut(previous: pl.DataFrame, events: pl.DataFrame, rules: SessionRules) -> Cut:
-    """The sessions that `events` (by ACTIVITY, any order, no duplicates) make after `previous`.
+@dataclass(frozen=True, slots=True)
+class InOrder:
+    """Events (by ACTIVITY, and more) device by device, each device's by (event_at, message_id).
 
-    `previous` (by SESSIONS) holds at most one session for a device, its last. The result is the same as if all events
-    of the previous session were given as well.
+    `order` has their positions in `events`; `opens` says which of these is the first of its device. The texts stay
+    where they are: most of them are never needed in order.
     """
-    rows, opens = _in_order(events)
-    before = (
-        rows.filter(pl.Series(opens))
-        .select("anonymous_id")
-        .join(previous, on="anonymous_id", how="left", maintain_order="left")
-    )
-    rows, opens, before, unsettled = _settled(rows, opens, before)
-    if rows.is_empty():
-        return Cut(pl.DataFrame(schema=SESSIONS), unsettled)
-    lines = _Lines.of(rows, opens, before, rules)
-    return Cut(_sessions(rows, before, lines, _breaks(lines, rules), rules), unsettled)
+
+    events: pl.DataFrame
+    order: Ints
+    opens: Flags
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """A column of numbers, times or flags."""
+        return self.events[name].to_physical().to_numpy()[self.order]
+
+    def present(self, *names: str) -> Flags:
+        """Where any of these columns says something."""
+        columns = [self.events[name] for name in names]
+        if any(not column.null_count() for column in columns):
+            return np.ones(len(self), np.bool_)
+        there: Flags = np.zeros(len(self.events), np.bool_)
+        for column in columns:
+            if column.null_count() < len(column):
+                there |= column.is_not_null().to_numpy()
+        return there[self.order]
+
+    def at(self, name: str, rows: Ints) -> pl.Series:
+        """What the column says at `rows`."""
+        return self.events[name].gather(self.order[rows])
+
+    def where(self, rows: Flags) -> InOrder:
+        return InOrder(self.events, self.order[rows], self.opens[rows])
 
 
-def _in_order(events: pl.DataFrame) -> tuple[pl.DataFrame, Flags]:
-    """The events device by device, each device's by (event_at, message_id), and which is the first of its device.
-
-    Devices come in the order of a hash of their ids: two numbers are sorted several times faster than three texts.
-    """
+def in_order(events: pl.DataFrame) -> InOrder:
+    """`events` in order. Devices come in the order of a hash of their ids: two numbers are sorted several times faster
+    than three texts."""
     device, at = events["anonymous_id"].hash().to_numpy(), events["event_at"].to_physical().to_numpy()
     order = np.lexsort((at, device))
     tied = (device[order][1:] == device[order][:-1]) & (at[order][1:] == at[order][:-1])
@@ -167,36 +184,50 @@ def _in_order(events: pl.DataFrame) -> tuple[pl.DataFrame, Flags]:
             pl.col("anonymous_id").rank("dense").alias("name"), pl.col("message_id").rank("dense").alias("message")
         )
         order[among] = rows[np.lexsort((told["message"].to_numpy(), at[rows], told["name"].to_numpy(), device[rows]))]
-    rows_in_order = events[order]
-    names = rows_in_order["anonymous_id"]
+    names = events["anonymous_id"].gather(order)
     opens = np.ones(len(order), np.bool_)
     opens[1:] = (names != names.shift(1)).to_numpy()[1:]
     if opens.sum() > np.count_nonzero(np.diff(device[order])) + 1:
         return _in_order_of_names(events)
-    return rows_in_order, opens
+    return InOrder(events, order, opens)
 
 
-def _in_order_of_names(events: pl.DataFrame) -> tuple[pl.DataFrame, Flags]:
+def _in_order_of_names(events: pl.DataFrame) -> InOrder:
     """The same where two devices share a hash, which nobody will see."""
-    rows = events.sort("anonymous_id", "event_at", "message_id")
+    rows = events.with_row_index("row").sort("anonymous_id", "event_at", "message_id")
     opens = (rows["anonymous_id"] != rows["anonymous_id"].shift(1)).fill_null(value=True)
-    return rows, opens.to_numpy()
+    return InOrder(events, rows["row"].cast(pl.Int64).to_numpy(), opens.to_numpy())
 
 
-def _settled(
-    rows: pl.DataFrame, opens: Flags, before: pl.DataFrame
-) -> tuple[pl.DataFrame, Flags, pl.DataFrame, pl.Series]:
+def cut(previous: pl.DataFrame, events: InOrder, rules: SessionRules) -> Cut:
+    """The sessions that `events` (no duplicates) make after `previous`.
+
+    `previous` (by SESSIONS) holds at most one session for a device, its last. The result is the same as if all events
+    of the previous session were given as well.
+    """
+    before = (
+        events.at("anonymous_id", np.flatnonzero(events.opens))
+        .to_frame()
+        .join(previous, on="anonymous_id", how="left", maintain_order="left")
+    )
+    rows, before, unsettled = _settled(events, before)
+    if not len(rows):
+        return Cut(pl.DataFrame(schema=SESSIONS), unsettled)
+    lines = _Lines.of(rows, before, rules)
+    return Cut(_sessions(rows, before, lines, _breaks(lines, rules), rules), unsettled)
+
+
+def _settled(rows: InOrder, before: pl.DataFrame) -> tuple[InOrder, pl.DataFrame, pl.Series]:
     """Leaves out the devices with an event that is not after their previous session's last one."""
-    first = rows.filter(pl.Series(opens))
+    first = np.flatnonzero(rows.opens)
+    at, message = rows.at("event_at", first), rows.at("message_id", first)
     ended_at, last = before["ended_at"], before["last_message_id"]
-    late = (
-        (first["event_at"] < ended_at) | ((first["event_at"] == ended_at) & (first["message_id"] <= last))
-    ).fill_null(value=False)
+    late = ((at < ended_at) | ((at == ended_at) & (message <= last))).fill_null(value=False)
     unsettled = before["anonymous_id"].filter(late)
     if unsettled.is_empty():
-        return rows, opens, before, unsettled
-    settled = ~late.to_numpy()[np.cumsum(opens) - 1]
-    return rows.filter(pl.Series(settled)), opens[settled], before.filter(~late), unsettled
+        return rows, before, unsettled
+    settled = ~late.to_numpy()[np.cumsum(rows.opens) - 1]
+    return rows.where(settled), before.filter(~late), unsettled
 
 
 @dataclass(slots=True)
@@ -221,17 +252,16 @@ class _Lines:
     prior: Flags  # a device: has a previous session
 
     @classmethod
-    def of(cls, rows: pl.DataFrame, opens: Flags, before: pl.DataFrame, rules: SessionRules) -> _Lines:
-        count = rows.height
+    def of(cls, rows: InOrder, before: pl.DataFrame, rules: SessionRules) -> _Lines:
+        count, opens = len(rows), rows.opens
         device = np.cumsum(opens) - 1
-        at = rows["event_at"].to_physical().to_numpy()
-        is_logout = rows["is_logout"].to_numpy()
+        at, is_logout = rows.numbers("event_at"), rows.numbers("is_logout")
         prior = before["session_id"].is_not_null().to_numpy()
         prior_end = before["ended_at"].to_physical().fill_null(0).to_numpy()
         prior_logout = (before["end_reason"] == "logout").fill_null(value=False).to_numpy()
-        user, prior_user = _codes(rows["user_id"], before["user_id"])
+        user, prior_user = _codes(rows, rows.events["user_id"], before["user_id"])
         campaign, prior_campaign = (
-            _codes(_campaign(rows), _campaign(before))
+            _codes(rows, _campaign(rows.events), _campaign(before))
             if rules.split_on_campaign
             else (np.full(count, -1), np.full(before.height, -1))
         )
@@ -250,7 +280,7 @@ class _Lines:
             earlier_at=earlier_at,
             after_logout=after_logout,
             follows=follows,
-            gap=_gaps(rows["library"], rules),
+            gap=_gaps(rows, rules),
             user=user,
             campaign=campaign,
             prior_user=prior_user,
@@ -269,13 +299,14 @@ class _Breaks:
     midnight: Flags
 
 
-def _codes(rows: pl.Series, before: pl.Series) -> tuple[Ints, Ints]:
-    """Both as whole numbers, equal where the texts are equal, −1 for null."""
-    both = pl.concat([rows, before])
+def _codes(rows: InOrder, texts: pl.Series, before: pl.Series) -> tuple[Ints, Ints]:
+    """`texts`, one of each of the events of `rows`, in order, and `before` as whole numbers, equal where the texts are
+    equal, −1 for null."""
+    both = pl.concat([texts, before])
     there = both.is_not_null().to_numpy()
     codes = np.full(len(both), -1, np.int64)
     codes[there] = both.drop_nulls().rank("dense").to_numpy() - 1
-    return codes[: len(rows)], codes[len(rows) :]
+    return codes[rows.order], codes[len(texts) :]
 
 
 def _campaign(frame: pl.DataFrame) -> pl.Series:
@@ -287,14 +318,15 @@ def _campaign(frame: pl.DataFrame) -> pl.Series:
     ).to_series()
 
 
-def _gaps(library: pl.Series, rules: SessionRules) -> Ints:
+def _gaps(rows: InOrder, rules: SessionRules) -> Ints:
     if not rules.gap_by_library:
-        return np.full(len(library), _microseconds(rules.gap), np.int64)
-    return library.replace_strict(
+        return np.full(len(rows), _microseconds(rules.gap), np.int64)
+    gaps = rows.events["library"].replace_strict(
         {name: _microseconds(gap) for name, gap in rules.gap_by_library.items()},
         default=_microseconds(rules.gap),
         return_dtype=pl.Int64,
-    ).to_numpy()
+    )
+    return gaps.to_numpy()[rows.order]
 
 
 def _microseconds(span: timedelta) -> int:
@@ -359,13 +391,11 @@ def _walk(lines: _Lines, hard: Flags, opens_stretch: Flags, unsure: Flags, cap: 
             campaign = lines.campaign[i] if campaign < 0 else campaign
 
 
-def _sessions(
-    rows: pl.DataFrame, before: pl.DataFrame, lines: _Lines, breaks: _Breaks, rules: SessionRules
-) -> pl.DataFrame:
+def _sessions(rows: InOrder, before: pl.DataFrame, lines: _Lines, breaks: _Breaks, rules: SessionRules) -> pl.DataFrame:
     """One row a session, from the breaks."""
     group = np.flatnonzero(breaks.starts | lines.opens)  # first row of each session, or of what continues one
     fresh = breaks.starts[group]
-    last = np.append(group[1:], rows.height) - 1
+    last = np.append(group[1:], len(rows)) - 1
     device = lines.device[group]
     own = _aggregates(rows, group, last)
     carried = before[device].with_columns(pl.lit(pl.Series(fresh)).alias("fresh"))
@@ -422,40 +452,37 @@ def _known(user: Ints, group: Ints) -> Ints:
     return np.append(user, -1)[first]
 
 
-def _aggregates(rows: pl.DataFrame, group: Ints, last: Ints) -> pl.DataFrame:
+def _aggregates(rows: InOrder, group: Ints, last: Ints) -> pl.DataFrame:
     """What each group of rows says for itself; attributes come from its first row that has them."""
-    count = rows.height
+    count = len(rows)
     here = np.arange(count)
 
-    def first_with(present: pl.Series) -> Ints:
-        return np.minimum.reduceat(np.where(present.to_numpy(), here, count), group)
+    def first_with(present: Flags) -> Ints:
+        return np.minimum.reduceat(np.where(present, here, count), group)
 
-    def last_with(present: pl.Series) -> Ints:
-        return np.maximum.reduceat(np.where(present.to_numpy(), here, -1), group)
+    def last_with(present: Flags) -> Ints:
+        return np.maximum.reduceat(np.where(present, here, -1), group)
 
     def take(name: str, position: Ints) -> pl.Series:
         inside = (position >= 0) & (position < count)
-        return rows[name].gather(pl.Series(np.where(inside, position, 0))).set(pl.Series(~inside), None)
+        return rows.at(name, np.where(inside, position, 0)).set(pl.Series(~inside), None)
 
-    def any_of(*names: str) -> pl.Series:
-        return rows.select(pl.any_horizontal(pl.col(names).is_not_null())).to_series()
-
-    user = first_with(rows["user_id"].is_not_null())
-    path = rows["path"].is_not_null()
+    user = first_with(rows.present("user_id"))
+    path = rows.present("path")
     entry, leave = first_with(path), last_with(path)
-    arrival = first_with(any_of("path", "referrer"))
-    campaign = first_with(any_of("utm_source", "utm_medium", "utm_campaign"))
-    device = first_with(any_of("device_type", "browser", "os"))
-    ids, messages = rows["anonymous_id"].gather(group), rows["message_id"].gather(group)
+    arrival = first_with(rows.present("path", "referrer"))
+    campaign = first_with(rows.present("utm_source", "utm_medium", "utm_campaign"))
+    device = first_with(rows.present("device_type", "browser", "os"))
+    ids, messages = rows.at("anonymous_id", group), rows.at("message_id", group)
     return pl.DataFrame(
         {
             "session_id": _session_ids(ids, messages),
             "anonymous_id": ids,
             "user_id": take("user_id", user),
-            "started_at": rows["event_at"].gather(group),
-            "ended_at": rows["event_at"].gather(last),
+            "started_at": rows.at("event_at", group),
+            "ended_at": rows.at("event_at", last),
             "event_count": last - group + 1,
-            "page_count": np.add.reduceat(rows["is_page"].to_numpy().astype(np.int64), group),
+            "page_count": np.add.reduceat(rows.numbers("is_page").astype(np.int64), group),
             "entry_path": take("path", entry),
             "exit_path": take("path", leave),
             "referrer": take("referrer", arrival),
@@ -466,10 +493,10 @@ def _aggregates(rows: pl.DataFrame, group: Ints, last: Ints) -> pl.DataFrame:
             "browser": take("browser", device),
             "os": take("os", device),
             "start_reason": pl.Series([None] * len(group), dtype=pl.String),
-            "end_reason": pl.select(pl.when(rows["is_logout"].gather(last)).then(pl.lit("logout"))).to_series(),
-            "is_bot": np.logical_or.reduceat(rows["is_bot"].to_numpy(), group),
+            "end_reason": pl.select(pl.when(rows.at("is_logout", last)).then(pl.lit("logout"))).to_series(),
+            "is_bot": np.logical_or.reduceat(rows.numbers("is_bot"), group),
             "first_message_id": messages,
-            "last_message_id": rows["message_id"].gather(last),
+            "last_message_id": rows.at("message_id", last),
         },
         schema=SESSIONS,
     )

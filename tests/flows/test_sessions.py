@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.sessions import ACTIVITY, SESSIONS, Cut, SessionRules, cut, session_id
+from flows.sessions import ACTIVITY, SESSIONS, Cut, SessionRules, cut, in_order, session_id
 from tests.flows.reference import Event, Session, is_activity, is_legal, sessions_of
 
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
@@ -67,7 +67,7 @@ def activity(events: Iterable[Event], rules: SessionRules = RULES) -> pl.DataFra
 
 def sessions(events: Sequence[Event], rules: SessionRules = RULES) -> list[Session]:
     """The sessions of `events` with nothing before; the reference has to say the same."""
-    found = cut(NOTHING_BEFORE, activity(events, rules), rules)
+    found = cut(NOTHING_BEFORE, in_order(activity(events, rules)), rules)
     assert found.sessions.schema == SESSIONS
     assert found.unsettled.is_empty()
     rows = found.sessions.to_dicts()
@@ -433,7 +433,7 @@ def test_a_session_that_began_direct_has_no_referrer_later() -> None:
 
 
 def cut_after(previous: Sequence[Session], events: Sequence[Event], rules: SessionRules = RULES) -> Cut:
-    return cut(pl.DataFrame(previous, schema=SESSIONS), activity(events, rules), rules)
+    return cut(pl.DataFrame(previous, schema=SESSIONS), in_order(activity(events, rules)), rules)
 
 
 def test_a_previous_session_goes_on() -> None:
@@ -574,7 +574,7 @@ FREQUENT = settings(
 def test_all_at_once_in_any_order_is_what_the_reference_says(
     history: list[Event], shuffle: Shuffle, rules: SessionRules
 ) -> None:
-    found = cut(NOTHING_BEFORE, activity(shuffle(history), rules), rules)
+    found = cut(NOTHING_BEFORE, in_order(activity(shuffle(history), rules)), rules)
     assert found.unsettled.is_empty()
     assert found.sessions.to_dicts() == sessions_of(history, rules)
 
