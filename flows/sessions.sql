@@ -5,10 +5,13 @@
 -- Tables given besides stream.events: illegal_users(user_id), users that count as none, and
 -- library_gaps(library, gap), what replaces the gap where an event's library is named.
 
+-- Times are microseconds, and days are counted from year 1: arithmetic on timestamps with time zone asks a calendar.
+
 with recursive
 active as (
-    select e.anonymous_id, e.message_id, e.event_at, e.path, e.referrer, e.utm_source, e.utm_medium, e.utm_campaign,
-        e.device_type, e.browser, e.os, e.is_bot, e."partition", coalesce(g.gap, $gap) as gap, e.type = 'page' as is_page,
+    select e.anonymous_id, e.message_id, e.event_at, epoch_us(e.event_at) as micros,
+        (epoch_us(e.event_at) + 62135596800000000) // 86400000000 as day, e.path, e.referrer, e.utm_source, e.utm_medium, e.utm_campaign,
+        e.device_type, e.browser, e.os, e.is_bot, e."partition", epoch_us(coalesce(g.gap, $gap)) as gap, e.type = 'page' as is_page,
         e.name in (select unnest($logout_events)) as is_logout,
         case when e.user_id not in (select user_id from illegal_users) then e.user_id end as user_id,
         case when coalesce(e.utm_source, e.utm_medium, e.utm_campaign) is not null
@@ -19,15 +22,15 @@ active as (
     where e.anonymous_id is not null and not e.is_background and hash(e.anonymous_id) % $shares = $share
 ),
 in_order as (
-    select *, row_number() over arrival as n, lag(event_at) over arrival as earlier_at,
-        lag(is_logout) over arrival as after_logout
+    select *, row_number() over arrival as n, lag(micros) over arrival as earlier_micros,
+        lag(day) over arrival as earlier_day, lag(is_logout) over arrival as after_logout
     from active
     window arrival as (partition by anonymous_id order by event_at, message_id)
 ),
 -- What depends on two neighbours alone cuts a device into stretches.
 hard as (
-    select *, coalesce(earlier_at is null or after_logout or event_at - earlier_at > gap
-        or ($at_midnight and date_trunc('day', event_at) <> date_trunc('day', earlier_at)), false) as is_hard
+    select *, coalesce(earlier_micros is null or after_logout or micros - earlier_micros > gap
+        or ($at_midnight and day <> earlier_day), false) as is_hard
     from in_order
 ),
 stretched as (
@@ -36,7 +39,7 @@ stretched as (
 -- The rest depends on what the session knows already: each start decides where the next one is.
 unsure as (
     select anonymous_id, stretch from stretched group by all
-    having max(event_at) - min(event_at) > $cap or count(distinct user_id) > 1
+    having max(micros) - min(micros) > epoch_us($cap) or count(distinct user_id) > 1
         or ($on_campaign and count(distinct campaign) > 1)
 ),
 doubtful as (select s.* from stretched s semi join unsure using (anonymous_id, stretch)),
@@ -45,7 +48,7 @@ starts as (
     union all
     select s.anonymous_id, s.stretch, min(d.n)
     from (
-        select s.anonymous_id, s.stretch, s.n, arg_min(d.event_at, d.n) as started_at, arg_min(d.user_id, d.n) as user_id,
+        select s.anonymous_id, s.stretch, s.n, arg_min(d.micros, d.n) as started_at, arg_min(d.user_id, d.n) as user_id,
             arg_min(d.campaign, d.n) as campaign
         from starts s join doubtful d using (anonymous_id, stretch)
         where d.n >= s.n
@@ -53,7 +56,7 @@ starts as (
     ) s
     join doubtful d using (anonymous_id, stretch)
     where d.n > s.n
-      and (d.event_at - s.started_at > $cap or d.user_id <> s.user_id or ($on_campaign and d.campaign <> s.campaign))
+      and (d.micros - s.started_at > epoch_us($cap) or d.user_id <> s.user_id or ($on_campaign and d.campaign <> s.campaign))
     group by all
 ),
 in_sessions as (
@@ -63,7 +66,7 @@ in_sessions as (
 grouped as (
     select anonymous_id, first_n,
         arg_min(user_id, n) as user_id,
-        min(event_at) as started_at, max(event_at) as ended_at,
+        min(micros) as micros, min(event_at) as started_at, max(event_at) as ended_at,
         count(*) as event_count, count(*) filter (is_page) as page_count,
         arg_min(path, n) as entry_path, arg_max(path, n) as exit_path,
         arg_min({'is': referrer}, n) filter (path is not null or referrer is not null)['is'] as referrer,
@@ -75,8 +78,8 @@ grouped as (
         arg_min(message_id, n) as first_message_id, arg_max(message_id, n) as last_message_id,
         arg_max(is_logout, n) as ends_in_logout,
         arg_min({'user': user_id}, n)['user'] as first_user,
-        arg_min(event_at - earlier_at > gap, n) as after_gap,
-        coalesce(arg_min(date_trunc('day', event_at) <> date_trunc('day', earlier_at), n), false) as after_midnight,
+        arg_min(micros - earlier_micros > gap, n) as after_gap,
+        coalesce(arg_min(day <> earlier_day, n), false) as after_midnight,
         arg_max("partition", n) as "partition"
     from in_sessions group by all
 ),
@@ -86,7 +89,7 @@ reasoned as (
         when lag(ends_in_logout) over before then 'logout'
         when first_user <> lag(user_id) over before then 'user_switch'
         when after_gap then 'gap'
-        when started_at - lag(started_at) over before > $cap then 'cap'
+        when micros - lag(micros) over before > epoch_us($cap) then 'cap'
         when $at_midnight and after_midnight then 'midnight'
         else 'campaign' end as start_reason
     from grouped
