@@ -188,6 +188,7 @@ class Checkpointer:
         arrived = pl.concat([g.events for g in gathered], rechunk=True).with_columns(
             source=np.repeat([self._sources.index(b) for b in batches], [b.events.num_rows for b in batches])
         )
+        gathered.clear()  # `arrived` has their rows now
         arrived, new = self._deduplicate(arrived)
         progress = self._advance(batches, arrived, new)
         events = arrived

@@ -76,10 +76,9 @@ class SeenMessages:
 
     def forget(self, open_devices: Hashes, watermarks: Ints) -> None:
         """Keeps what belongs to an open session or lies above its source's watermark (µs, by source index)."""
-        kept = self._kept.where(slice(self._count))
-        kept = kept.where(np.isin(kept.device, open_devices) | (kept.at > watermarks[kept.source]))
-        self._count = len(kept)
-        self._keep(kept, len(kept))
+        devices = slots_for(open_devices, len(open_devices), len(open_devices))
+        self._count = _forget(self._kept.columns(), self._count, devices, open_devices, watermarks)
+        self._keep(self._kept.where(slice(self._count)), self._count)
         self._slots = slots_for(self._kept.hash_1, self._count, 2 * self._count)
 
     def _keep(self, messages: Messages, room: int) -> None:
@@ -153,3 +152,22 @@ def _admit(slots: Slots, kept: tuple[Any, ...], count: int, messages: tuple[Any,
             kept_device[count], kept_at[count], kept_source[count] = device[i], at[i], source[i]
             count += 1
     return count
+
+
+@compiled
+def _forget(kept: tuple[Any, ...], count: int, slots: Slots, open_devices: Hashes, watermarks: Ints) -> int:
+    """Moves what is kept on to the front. Returns how many messages that are."""
+    mask = np.uint64(len(slots) - 1)
+    hash_1, hash_2, device, at, source = kept
+    left = 0
+    for i in range(count):
+        if at[i] <= watermarks[source[i]]:
+            slot = device[i] & mask
+            while slots[slot] >= 0 and open_devices[slots[slot]] != device[i]:
+                slot = (slot + np.uint64(1)) & mask
+            if slots[slot] < 0:
+                continue
+        hash_1[left], hash_2[left] = hash_1[i], hash_2[i]
+        device[left], at[left], source[left] = device[i], at[i], source[i]
+        left += 1
+    return left

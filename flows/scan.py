@@ -4,7 +4,7 @@ It takes plain records only and says which are anything else: MALFORMED is what 
 another reader might take otherwise (a field of another type, a key that stands twice, a time in another form).
 `contract.parse` judges those. A string stays JSON text until a column is made of it: then its escapes are resolved.
 
-Everything here works on records laid end to end and followed by CONSTANTS. Bytes are uint8, positions int64.
+Everything here works on records laid end to end and followed by CONSTANTS: bytes, less than 2 GiB of them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import numpy.typing as npt
 
 from flows.contract import MAX_DEPTH
 from stitchline.compiled import compiled
+from stitchline.words import copy_word, word_at
 
 Bytes = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int8]
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int32]
 
 PLAIN: Final = 0
 ODD: Final = 1
@@ -72,7 +74,7 @@ _KEYS: Final = (  # where a key stands, what it says, which field that is, and w
     (_IN_PROPERTIES, b"name", _OWN_NAME, _ELSEWHERE),
 )
 _KEYS_FROM: Final = np.searchsorted([scope for scope, *_ in _KEYS], np.arange(_ELSEWHERE + 1))
-_KEY_TEXT: Final = np.array([list(text.ljust(20)) for _, text, _, _ in _KEYS], np.uint8)
+_KEY_WORDS: Final = np.array([np.frombuffer(text.ljust(24, b"\0"), np.uint64) for _, text, _, _ in _KEYS])
 _KEY_LENGTH: Final = np.array([len(text) for _, text, _, _ in _KEYS])
 _KEY_FIELD: Final = np.array([field for _, _, field, _ in _KEYS])
 _KEY_SCOPE: Final = np.array([inside for _, _, _, inside in _KEYS])
@@ -80,12 +82,15 @@ _KEY_SCOPE: Final = np.array([inside for _, _, _, inside in _KEYS])
 TRACK, PAGE, SCREEN, IDENTIFY, ALIAS, GROUP, _PAGE_VIEWED, _SCREEN_VIEWED = range(8)
 _TYPES: Final = 6
 _WORDS: Final = (b"track", b"page", b"screen", b"identify", b"alias", b"group", b"Page Viewed", b"Screen Viewed")
-CONSTANTS: Final = b"".join(_WORDS)
+CONSTANTS: Final = b"".join(_WORDS) + bytes(8)  # what copies eight octets at a time goes beyond the last of them
 _WORD_LENGTH: Final = np.array([len(word) for word in _WORDS])
 _WORD_START: Final = np.cumsum(_WORD_LENGTH) - _WORD_LENGTH
 
 _SPACE, _TAB, _LINE_FEED, _RETURN, _BACKSPACE, _FORM_FEED = 0x20, 0x09, 0x0A, 0x0D, 0x08, 0x0C
 _QUOTE, _BACKSLASH, _SLASH, _COMMA, _COLON, _MINUS, _PLUS, _POINT, _0, _9 = (ord(c) for c in '"\\/,:-+.09')
+_ONES: Final = np.uint64(0x0101010101010101)
+_HIGH: Final = _ONES << np.uint64(7)
+_QUOTES, _BACKSLASHES, _SPACES = (_ONES * np.uint64(c) for c in b'"\\ ')
 _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = (ord(c) for c in "{}[]")
 _A, _F, _E, _T, _Z, _a, _b, _e, _f, _l, _n, _r, _s, _t, _u = (ord(c) for c in "AFETZabeflnrstu")
 
@@ -94,9 +99,9 @@ class Scanned(NamedTuple):
     """What became of each record (column) and where its fields stand (rows)."""
 
     verdicts: Bytes
-    start: Ints
+    start: Places
     """−1 where the field is absent or of a type that counts as absent."""
-    length: Ints
+    length: Places
     """In bytes; negative where the text has escapes."""
     times: Ints
     """timestamp, originalTimestamp, sentAt and receivedAt in microseconds since the epoch, or NEVER."""
@@ -108,10 +113,10 @@ class Named(NamedTuple):
     """Of each record the code of its type, −1 for none of the six, and where its type and name stand."""
 
     kind: Codes
-    type_start: Ints
-    type_length: Ints
-    name_start: Ints
-    name_length: Ints
+    type_start: Places
+    type_length: Places
+    name_start: Places
+    name_length: Places
 
 
 class Column(NamedTuple):
@@ -177,10 +182,28 @@ def _escape(data: Bytes, i: int, end: int) -> int:
 
 
 @compiled
+def _of_note(word: np.uint64) -> np.uint64:
+    """The highest bit of the first octet of `word` that is a quote, a backslash or below a space, 0 if none is; bits of
+    octets behind the first have no meaning."""
+    quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
+    found = (quote - _ONES) & ~quote | (backslash - _ONES) & ~backslash | (word - _SPACES) & ~word
+    return found & _HIGH
+
+
+@compiled
 def _string(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     """Where the string that begins at `i` has its closing quote, −1 if it is malformed; and whether it has escapes."""
     escaped = False
     while i < end:
+        ends = _of_note(word_at(data, i))
+        if ends == 0:
+            i += 8
+            continue
+        while not ends & np.uint64(0x80):
+            ends >>= np.uint64(8)
+            i += 1
+        if i >= end:
+            break
         c = data[i]
         if c == _QUOTE:
             return i, escaped
@@ -191,7 +214,7 @@ def _string(data: Bytes, i: int, end: int) -> tuple[int, bool]:
             i = _escape(data, i, end)
             if i < 0:
                 return -1, escaped
-        i += 1
+            i += 1
     return -1, escaped
 
 
@@ -323,9 +346,15 @@ def _same(data: Bytes, i: int, text: Bytes, j: int, length: int) -> bool:
 @compiled
 def _key(data: Bytes, i: int, end: int, scope: int) -> int:
     """Which of the keys of `scope` stands from `i` to `end`, −1 for another one."""
+    length = end - i
     for k in range(_KEYS_FROM[scope], _KEYS_FROM[scope + 1]):
-        if _KEY_LENGTH[k] == end - i and _same(data, i, _KEY_TEXT[k], 0, end - i):
-            return k
+        if _KEY_LENGTH[k] == length:
+            differ = np.uint64(0)
+            for j in range(0, length, 8):
+                unasked = np.uint64(8 * max(0, j + 8 - length))
+                differ |= (word_at(data, i + j) ^ _KEY_WORDS[k, j >> 3]) << unasked
+            if differ == 0:
+                return k
     return -1
 
 
@@ -335,8 +364,8 @@ def _record(
     i: int,
     end: int,
     r: int,
-    start: Ints,
-    length: Ints,
+    start: Places,
+    length: Places,
     times: Ints,
     own_name: Flags,
     is_object: Flags,
@@ -447,8 +476,8 @@ def _record(
 @compiled
 def scan(data: Bytes, offsets: Ints, count: int) -> Scanned:
     """Scans `count` records of `data`, of which `offsets` say where each begins and ends."""
-    start = np.full((_TIMES, count), -1, np.int64)
-    length = np.zeros((_TIMES, count), np.int64)
+    start = np.full((_TIMES, count), -1, np.int32)
+    length = np.zeros((_TIMES, count), np.int32)
     times = np.full((4, count), NEVER, np.int64)
     own_name = np.zeros(count, np.bool_)
     verdicts = np.zeros(count, np.uint8)
@@ -481,12 +510,12 @@ def scan(data: Bytes, offsets: Ints, count: int) -> Scanned:
 
 
 @compiled
-def names(data: Bytes, constants: int, start: Ints, length: Ints) -> Named:
+def names(data: Bytes, constants: int, start: Places, length: Places) -> Named:
     """What the scanned records are called. `constants` is where CONSTANTS stand in `data`."""
     count = start.shape[1]
     kinds = np.full(count, -1, np.int8)
-    type_start, type_length = np.empty(count, np.int64), np.empty(count, np.int64)
-    name_start, name_length = np.empty(count, np.int64), np.empty(count, np.int64)
+    type_start, type_length = np.empty(count, np.int32), np.empty(count, np.int32)
+    name_start, name_length = np.empty(count, np.int32), np.empty(count, np.int32)
     for r in range(count):
         kind = -1
         type_start[r], type_length[r] = start[TYPE, r], length[TYPE, r]
@@ -513,9 +542,9 @@ def names(data: Bytes, constants: int, start: Ints, length: Ints) -> Named:
 
 @compiled
 def _copy(data: Bytes, i: int, length: int, out: Bytes, o: int) -> int:
-    """Copies bytes to `out` from `o` on. Returns where they end."""
-    for k in range(length):
-        out[o + k] = data[i + k]
+    """Copies bytes to `out` from `o` on, where eight more have room. Returns where they end."""
+    for k in range(0, length, 8):
+        copy_word(data, i + k, out, o + k)
     return o + length
 
 
@@ -564,10 +593,10 @@ def _resolve(data: Bytes, i: int, end: int, out: Bytes, o: int) -> int:
 
 
 @compiled
-def texts(data: Bytes, start: Ints, length: Ints) -> Column:
+def texts(data: Bytes, start: Places, length: Places) -> Column:
     """A column of the texts that stand there: null where `start` is −1, with escapes where `length` is negative."""
     count = len(start)
-    out = np.empty(np.abs(length).sum(), np.uint8)
+    out = np.empty(np.abs(length).sum() + 8, np.uint8)
     offsets = np.zeros(count + 1, np.int32)
     validity = np.zeros((count + 7) // 8, np.uint8)
     nulls, o = 0, 0
@@ -577,9 +606,9 @@ def texts(data: Bytes, start: Ints, length: Ints) -> Column:
         else:
             validity[r >> 3] |= np.uint8(1 << (r & 7))
             if length[r] >= 0:
-                o = _copy(data, start[r], length[r], out, o)
+                o = _copy(data, np.int64(start[r]), np.int64(length[r]), out, o)
             else:
-                o = _resolve(data, start[r], start[r] - length[r], out, o)
+                o = _resolve(data, np.int64(start[r]), np.int64(start[r]) - length[r], out, o)
         offsets[r + 1] = o
     return Column(offsets, out[:o], validity, nulls)
 
@@ -588,11 +617,11 @@ _NAME_KEY: Final = np.frombuffer(b'{"name":', np.uint8)
 
 
 @compiled
-def properties(data: Bytes, kinds: Codes, start: Ints, length: Ints, own_name: Flags) -> Column:
+def properties(data: Bytes, kinds: Codes, start: Places, length: Places, own_name: Flags) -> Column:
     """The column of properties, as JSON text: with a page's name among them unless they have one of their own, and the
     traits where an identify or group has none."""
     count = len(kinds)
-    most = length[PROPERTIES].sum() + length[TRAITS].sum() + np.abs(length[NAME]).sum() + 12 * count
+    most = length[PROPERTIES].sum() + length[TRAITS].sum() + np.abs(length[NAME]).sum() + 12 * count + 8
     out = np.empty(most, np.uint8)
     offsets = np.zeros(count + 1, np.int32)
     validity = np.zeros((count + 7) // 8, np.uint8)

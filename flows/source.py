@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -36,7 +37,7 @@ CONSUMER_DEFAULTS: Final = {
     "auto.offset.reset": "error",  # the warehouse says where to read; a silent jump would lose events
     "fetch.queue.backoff.ms": "5",  # the default second starves a consumer that is faster than its queue
     "fetch.message.max.bytes": "4194304",
-    "queued.max.messages.kbytes": "32768",  # a partition; bounds memory when the sink is slow
+    "queued.max.messages.kbytes": "8192",  # a partition; bounds memory when the sink is slow
     "reconnect.backoff.max.ms": "5000",
     "topic.metadata.refresh.interval.ms": "30000",
     "log_level": "2",  # what matters is said by the flow itself
@@ -179,7 +180,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             next_offset=self._next,
             values=list(map(Message.value, records)),
             keys=list(map(Message.key, records)),
-            offsets=np.fromiter(map(Message.offset, records), np.int64, len(records)),
+            offsets=_offsets(records),
             kafka_at=np.fromiter(map(itemgetter(1), times), np.int64, len(times)) * 1000 if known else None,
             at_end=self._at_end,
             read_at=datetime.now(UTC),
@@ -244,3 +245,10 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             log.debug(
                 "the consumer group did not learn offset %d of partition %d: %s", committed, self._partition, error
             )
+
+
+def _offsets(records: list[Message]) -> npt.NDArray[np.int64]:
+    first, last = (records[0].offset() or 0, records[-1].offset() or 0) if records else (0, -1)
+    if last - first + 1 == len(records):  # they rise, so there is no gap
+        return np.arange(first, last + 1)
+    return np.fromiter(map(Message.offset, records), np.int64, len(records))

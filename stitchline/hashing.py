@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stitchline.compiled import compiled
+from stitchline.words import word_at
 
 Hashes = npt.NDArray[np.uint64]
 _Octets = npt.NDArray[np.uint8]
@@ -63,9 +64,12 @@ def _hash(octets: _Octets, offsets: _Offsets, is_null: _Flags, seed: np.uint64) 
         i, end = offsets[k], offsets[k + 1]
         h = seed ^ (np.uint64(end - i + 1) * _FACTOR) if not is_null[k] else seed
         while i < end:
-            word = np.uint64(0)
-            for j in range(min(8, end - i)):
-                word |= np.uint64(octets[i + j]) << np.uint64(8 * j)
+            if i + 8 <= end:
+                word = word_at(octets, i)
+            else:
+                word = np.uint64(0)
+                for j in range(end - i):
+                    word |= np.uint64(octets[i + j]) << np.uint64(8 * j)
             h = (h ^ word) * _FACTOR
             h ^= h >> np.uint64(29)
             i += 8
