@@ -11,12 +11,12 @@ from stitchline.words import copy_word, word_at
 
 
 @compiled
-def _word(octets, i):  # type: ignore[no-untyped-def]
+def _word(octets, i):
     return word_at(octets, i)
 
 
 @compiled
-def _copy(octets, i, out, o):  # type: ignore[no-untyped-def]
+def _copy(octets, i, out, o):
     copy_word(octets, i, out, o)
 
 
