@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import threading
@@ -31,6 +32,8 @@ from stitchline.errors import SettingsError, SourceError, TopicMissing
 
 log = logging.getLogger(__name__)
 
+_TRIM_EVERY: Final = 4
+"""Checkpoints; it takes 15 ms to 100 ms."""
 _LOOK_FOR_PARTITIONS: Final = timedelta(seconds=20)
 _LOOK_AT_ENDS: Final = timedelta(seconds=1)
 _BEHIND: Final = timedelta(seconds=10)
@@ -247,6 +250,8 @@ class Flow:
         self._told(done)
         gc.collect()
         gc.freeze()  # what is still there is for long, and need not be looked through again
+        if counts.checkpoints % _TRIM_EVERY == 0:
+            _give_back()
 
     def _rate(self) -> float:
         horizon = time.monotonic() - _RATE_OVER
@@ -279,6 +284,13 @@ class Flow:
 
     def _producer_config(self) -> dict[str, str]:
         return {name: value for name, value in self._config.items() if name != "group.id"}
+
+
+def _give_back() -> None:
+    """Lets the system have the pages that freed columns left: up to half a gigabyte, which the C library would keep."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 class _EitherEvent(threading.Event):
