@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
+import psutil
 
 from stitchline.errors import StitchlineError, WarehouseError, WarehouseHeld, WarehouseTooNew, WarehouseUnwritable
 
@@ -206,13 +207,15 @@ class Warehouse:
             return
         self._writer.close()
         self._connection.close()
+        # Closed later, it would take along the lock that this process has on the file.
+        if str(self.path.resolve()) in {file.path for file in psutil.Process().open_files()}:
+            raise WarehouseUnwritable(
+                f"The warehouse {self.path} could not be written, and has to be opened again, once the questions that "
+                "still read it are answered. What was committed is kept.",
+                path=self.path,
+            )
         try:
             connection = self._connect()
-            try:
-                connection.execute("select 1")  # a reader may keep the old database alive, which is then had again
-            except duckdb.Error:
-                connection.close()
-                raise
         except duckdb.Error as error:
             raise WarehouseUnwritable(
                 f"The warehouse {self.path} could not be written, and cannot be opened again yet: "
