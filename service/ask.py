@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from funnels.definition import FunnelDefinition
 from service.settings import Settings
 from service.web.app import create_app
 from service.web.view import FlowState
+from sinks.backups import Manifest, back_up
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError, UsageError, WarehouseError, WarehouseHeld
 
@@ -42,9 +43,19 @@ class _Unserved:
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         return reconcile(self.warehouse, self.settings.flow_rules(), since=since, mend=mend)
 
+    def back_up(self, folder: Path) -> Manifest:
+        return back_up(self.warehouse, folder)
 
-def ask(settings: Settings, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None) -> Any:
-    """The answer of the API at `path`, parsed.
+
+def ask(
+    settings: Settings,
+    method: str,
+    path: str,
+    body: Any = None,
+    params: dict[str, Any] | None = None,
+    patience: timedelta | None = timedelta(minutes=10),
+) -> Any:
+    """The answer of the API at `path`, parsed. A service may take as long as `patience`; None: as it likes.
 
     Raises UsageError if the question was wrong, WarehouseError if the warehouse is not there or cannot be used, and
     StitchlineError with the API's own words if it failed.
@@ -59,7 +70,7 @@ def ask(settings: Settings, method: str, path: str, body: Any = None, params: di
     try:
         warehouse = Warehouse.open(file, memory_limit=settings.warehouse.memory_limit)
     except WarehouseHeld:
-        return _ask_service(file, method, path, body, params)
+        return _ask_service(file, method, path, body, params, patience)
     with warehouse:
         return asyncio.run(_ask_here(_Unserved(warehouse, settings), method, path, body, params))
 
@@ -83,7 +94,9 @@ async def _ask_here(view: _Unserved, method: str, path: str, body: Any, params: 
         return _answer(await client.request(method, path, json=body, params=params))
 
 
-def _ask_service(file: Path, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+def _ask_service(
+    file: Path, method: str, path: str, body: Any, params: dict[str, Any] | None, patience: timedelta | None
+) -> Any:
     try:
         address = json.loads(address_file(file).read_text())
     except (OSError, ValueError):
@@ -93,7 +106,9 @@ def _ask_service(file: Path, method: str, path: str, body: Any, params: dict[str
         ) from None
     headers = {"Authorization": f"Bearer {address['token']}"} if address["token"] else {}
     try:
-        with httpx.Client(base_url=address["url"], headers=headers, timeout=600) as client:
+        with httpx.Client(
+            base_url=address["url"], headers=headers, timeout=patience and patience.total_seconds()
+        ) as client:
             return _answer(client.request(method, path, json=body, params=params))
     except httpx.HTTPError as error:
         raise StitchlineError(

@@ -27,6 +27,7 @@ from service.flow import Flow
 from service.settings import Settings
 from service.web.app import create_app
 from service.web.view import FlowState
+from sinks.backups import Manifest, back_up
 from sinks.dead_letters import SUFFIX
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError
@@ -141,8 +142,8 @@ class Service:
         self._flow.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Commits what was read, then lets go of everything."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commits what was read, then lets go of everything. Raises what kept it from being committed."""
         self._stopping.set()
         self._flow.join()
         self._app.state.live.close()
@@ -151,6 +152,8 @@ class Service:
         self.flow.close()
         self.warehouse.close()
         address_file(self._settings.warehouse.path).unlink(missing_ok=True)
+        if self._failure is not None and kind is None:
+            raise self._failure
 
     def wait(self) -> None:
         """Returns when the service was told to stop. Raises what the flow failed with."""
@@ -172,6 +175,9 @@ class Service:
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         return reconcile(self.warehouse, self._settings.flow_rules(), since=since, mend=mend)
+
+    def back_up(self, folder: Path) -> Manifest:
+        return back_up(self.warehouse, folder, self._stopping)
 
     def _run_flow(self) -> None:
         try:

@@ -225,6 +225,14 @@ class Warehouse:
         self._connection, self._broken, self._bulk = connection, False, False
         self._writer = self.reader()
 
+    def begin_generation(self) -> str:
+        """Makes this another one than it was before, for Redis, and returns its generation."""
+        generation = str(uuid.uuid4())
+        with self.transaction() as con:
+            con.execute("update stream.warehouse set generation = ?", [generation])
+        self.generation = generation
+        return generation
+
     def progress(self) -> dict[tuple[str, int], Progress]:
         """Where every partition stands, by (topic, partition)."""
         with self.reader() as reader:
@@ -282,6 +290,11 @@ def _explained(error: Exception, path: Path, what: str) -> StitchlineError:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0].rstrip(".!")
+
+
+def unreadable(error: duckdb.Error) -> str:
+    """What to say of an error that a reader of the warehouse met."""
+    return f"The warehouse cannot be read: {_first_line(error)}. {WAY_OUT}"
 
 
 def wal_of(path: Path) -> Path:

@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import duckdb
@@ -17,6 +18,7 @@ from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from service.web import readings
 from service.web.models import (
+    BackupQuestion,
     DeadLetters,
     Health,
     PartitionAnswer,
@@ -31,6 +33,7 @@ from service.web.models import (
 from service.web.rows import query_rows
 from service.web.statement import deadline, read_rows
 from service.web.view import ServiceView
+from sinks.backups import Manifest
 
 FUNNEL_PATH = "/api/funnel"
 
@@ -173,6 +176,11 @@ def api_router(view: ServiceView, *, timeout: timedelta) -> APIRouter:
         With `repair`, sessions that differ are rewritten, while the flow waits.
         """
         return view.reconcile(asked.since, mend=asked.repair)
+
+    @router.post("/api/backup", tags=["flow"])
+    def backup(asked: BackupQuestion) -> Manifest:
+        """Copies the warehouse, as it is committed now, into a folder on the service's machine. The flow goes on."""
+        return view.back_up(Path(asked.directory))
 
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(
