@@ -104,11 +104,10 @@ def _ask_service(
             f"The warehouse {file} is held by another process that is no Stitchline service. Stop it and ask again.",
             path=file,
         ) from None
+    seconds = patience.total_seconds() if patience is not None else None
     headers = {"Authorization": f"Bearer {address['token']}"} if address["token"] else {}
     try:
-        with httpx.Client(
-            base_url=address["url"], headers=headers, timeout=patience and patience.total_seconds()
-        ) as client:
+        with httpx.Client(base_url=address["url"], headers=headers, timeout=seconds) as client:
             return _answer(client.request(method, path, json=body, params=params))
     except httpx.HTTPError as error:
         raise StitchlineError(

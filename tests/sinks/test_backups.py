@@ -110,11 +110,11 @@ def flip(backup: Path) -> None:
     (backup / FILE).write_bytes(content)
 
 
-def cut(name: str) -> Callable[[Path], None]:
+def cut(name: str) -> Callable[[Path], object]:
     return lambda backup: (backup / name).write_bytes((backup / name).read_bytes()[:-1000])
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "the file cut": (cut(FILE), r"is damaged: .* bytes instead of .* Take another one"),
     "a byte flipped": (flip, r"is damaged: .*not what was written"),
     "no file": (lambda backup: (backup / FILE).unlink(), r"cannot be read: .*No such file"),
