@@ -17,6 +17,7 @@ import httpx
 from flows.reconcile import Reconciliation, reconcile
 from funnels.definition import FunnelDefinition
 from service.settings import Settings
+from service.web.api import KEY_HEADER
 from service.web.app import create_app
 from service.web.view import FlowState
 from sinks.backups import Manifest, back_up
@@ -80,12 +81,13 @@ def address_file(warehouse: Path) -> Path:
     return warehouse.with_name(warehouse.name + ".service.json")
 
 
-def write_address(warehouse: Path, url: str, token: str | None) -> None:
-    """Says where the service is; readable by its owner alone, as it may hold the token."""
+def write_address(warehouse: Path, url: str, token: str | None, key: str) -> None:
+    """Says where the service is; readable by its owner alone, as it holds the token, and the `key` for what only the
+    owner may ask."""
     file = address_file(warehouse)
     file.unlink(missing_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        json.dump({"url": url, "pid": os.getpid(), "token": token}, out)
+        json.dump({"url": url, "pid": os.getpid(), "token": token, "key": key}, out)
 
 
 async def _ask_here(view: _Unserved, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
@@ -104,8 +106,10 @@ def _ask_service(
             f"The warehouse {file} is held by another process that is no Stitchline service. Stop it and ask again.",
             path=file,
         ) from None
+    headers = {KEY_HEADER: address.get("key", "")}
+    if address["token"]:
+        headers["Authorization"] = f"Bearer {address['token']}"
     seconds = patience.total_seconds() if patience is not None else None
-    headers = {"Authorization": f"Bearer {address['token']}"} if address["token"] else {}
     try:
         with httpx.Client(base_url=address["url"], headers=headers, timeout=seconds) as client:
             return _answer(client.request(method, path, json=body, params=params))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -118,7 +119,8 @@ class Service:
             self.warehouse.close()
             raise
         token = settings.web.token.get_secret_value() if settings.web.token is not None else None
-        self._app = create_app(self, token=token, host=settings.web.host)
+        key = secrets.token_urlsafe(32)
+        self._app = create_app(self, token=token, key=key, host=settings.web.host)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self._app, host=settings.web.host, port=settings.web.port, log_level="warning", access_log=False
@@ -133,7 +135,7 @@ class Service:
         host, port = self._sockets[0].getsockname()[:2]
         reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.url = f"http://{reachable}:{port}"
-        write_address(settings.warehouse.path, self.url, token)
+        write_address(settings.warehouse.path, self.url, token, key)
         self._web = threading.Thread(target=self._server.run, args=(self._sockets,), name="web", daemon=True)
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
 

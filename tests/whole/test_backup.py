@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import redis
 
 from sinks.backups import FILE, MANIFEST
@@ -62,6 +63,8 @@ def test_made_under_load_and_resumed_elsewhere(
         ended.set()
         load.join()
         service.until("select count(*) from stream.events", len(shop), 60)
+        stranger = httpx.post(f"{service.url}/api/backup", json={"directory": str(tmp_path / "theirs")})
+        assert (stranger.status_code, (tmp_path / "theirs").exists()) == (403, False)
         refused = run.command("restore", str(folder), "--replace", exits=1)
         assert "is held by another process" in refused
         assert "Traceback" not in refused
