@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flows.compile import compile_all
 from sinks.warehouse import Warehouse
 from stitchline.errors import WarehouseUnwritable
 from tests.identity.reference import Said
@@ -26,6 +27,12 @@ from tests.room import Room
 _FIRST_BLOCK = 12_288 + 2**18
 """Bytes of a DuckDB file up to the end of its first block: more than the log of a small commit."""
 WRITES = ["the log", "the file"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled() -> None:
+    """As an installation does: what is compiled is kept on the disk, which is full later."""
+    compile_all()
 
 
 class Full:
