@@ -74,10 +74,13 @@ class BotWatch:
         self._first = first if self._first is None else min(self._first, first)
         self._last = last if self._last is None else max(self._last, last)
 
-    def look(self, con: duckdb.DuckDBPyConnection, *, now: bool = False) -> None:
-        """Names the devices in stream.bot_devices, inside the transaction on `con`; if it is time to, or `now`."""
+    def look(self, con: duckdb.DuckDBPyConnection, *, now: bool = False) -> bool:
+        """Names the devices in stream.bot_devices, inside the transaction on `con`; if it is time to, or `now`.
+
+        Returns whether it looked: then `rest` is to be called once that is committed.
+        """
         if self._first is None or (not now and time.monotonic() < self._look_at):
-            return
+            return False
         con.execute(
             _BEHAVIOUR,
             {
@@ -87,5 +90,9 @@ class BotWatch:
                 "hours": self._rules.hours_per_day,
             },
         )
+        return True
+
+    def rest(self) -> None:
+        """What was looked at is committed."""
         self._first = self._last = None
         self._look_at = time.monotonic() + _LOOK_EVERY

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import duckdb
 import numpy as np
@@ -35,11 +35,14 @@ from identity.ids import PERSON_PREFIX
 from identity.stitch import Stitcher, Stitching
 from sinks import tables
 from sinks.dead_letters import DeadLetterTopic
-from sinks.warehouse import ROW_GROUP, Progress, Warehouse, save_progress
+from sinks.warehouse import ROW_GROUP, Progress, Warehouse, save_progress, stored_progress
 from stitchline.bloom import BloomFilter
+from stitchline.errors import WarehouseUnwritable
 from stitchline.hashing import hash_pairs, hash_texts
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -72,7 +75,11 @@ _FOREIGN_KEYS: Final = (
 
 
 class Checkpointer:
-    """Takes decoded batches from any thread and commits them. `committed` is called after every commit."""
+    """Takes decoded batches from any thread and commits them. `committed` is called after every commit.
+
+    `unwritable` is told each time that the warehouse could not be written. When it returns, the same is tried again, as
+    if it had never been tried: what is remembered of a commit in memory changes after it alone. It raises to give up.
+    """
 
     def __init__(
         self,
@@ -82,6 +89,7 @@ class Checkpointer:
         limits: CheckpointLimits,
         dead_letters: DeadLetterTopic | None = None,
         committed: Callable[[Committed], None] = lambda _: None,
+        unwritable: Callable[[WarehouseUnwritable], None] | None = None,
     ) -> None:
         self._warehouse = warehouse
         self._stitcher = stitcher
@@ -89,6 +97,7 @@ class Checkpointer:
         self._limits = limits
         self._dead_letters = dead_letters
         self._committed = committed
+        self._unwritable = unwritable
         self._gathering = threading.Lock()
         self._gathered: list[_Gathered] = []
         self._rows = 0
@@ -123,9 +132,10 @@ class Checkpointer:
 
     def _look_up_endings(self) -> None:
         """Learns anew how closed sessions ended, where they were written by others."""
-        self._tails, self._repairs = Tails(), self._warehouse.repairs
+        tails, repairs = Tails(), self._warehouse.repairs
         with self._warehouse.reader() as con:
-            self._tails.put(con.execute(tables.ENDINGS).pl())
+            tails.put(con.execute(tables.ENDINGS).pl())
+        self._tails, self._repairs = tails, repairs
 
     def add(self, batch: DecodedBatch) -> None:
         """Gathers `batch`. If it is time, what was gathered is committed, in a thread of its own.
@@ -166,13 +176,18 @@ class Checkpointer:
                 running.result()
             self._commit(self._take())
             self._stitcher.flush()
-            with self._warehouse.transaction() as con:
-                self._bots.look(con, now=True)
-                if close_sessions:
-                    con.execute(tables.CLOSE_ALL_SESSIONS)
-                    con.execute(tables.WATERMARK_AT_THE_END)
+            self._patiently(lambda: self._write_end(close_sessions=close_sessions))
             if close_sessions:
                 self._look_up_endings()
+
+    def _write_end(self, *, close_sessions: bool) -> None:
+        with self._warehouse.transaction() as con:
+            looked = self._bots.look(con, now=True)
+            if close_sessions:
+                con.execute(tables.CLOSE_ALL_SESSIONS)
+                con.execute(tables.WATERMARK_AT_THE_END)
+        if looked:
+            self._bots.rest()
 
     @property
     def progress(self) -> dict[tuple[str, int], Progress]:
@@ -198,21 +213,15 @@ class Checkpointer:
             return
         if self._dead_letters is not None:
             self._dead_letters.send([b.dead for b in batches if b.dead.num_rows])
-        is_bulk = decoded.num_rows >= ROW_GROUP
-        with self._warehouse.transaction(bulk=is_bulk) as con:
-            if self._repairs != self._warehouse.repairs:
-                self._look_up_endings()
-            stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
-            recuts = self._store(con, decoded, events, stitching, progress)
-            ended = tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
-            if ended is not None:
-                self._tails.put(ended)
-            tables.append_dead_letters(con, [b.dead for b in batches if b.dead.num_rows])
-            tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
-            self._bots.note(events)
-            if not is_bulk:  # with a backlog ahead there is better to do
-                self._bots.look(con)
-            save_progress(con, list(progress.values()))
+        letters = [b.dead for b in batches if b.dead.num_rows]
+        written = _Written()
+        self._patiently(lambda: self._write(decoded, events, letters, progress, written))
+        assert written.stitching is not None
+        stitching, recuts = written.stitching, written.recuts
+        for ended in written.ended:
+            self._tails.put(ended)
+        if written.looked_for_bots:
+            self._bots.rest()
         self._progress.update(progress)
         log.debug("committed %d events up to %s", events.height, {key: p.next_offset for key, p in progress.items()})
         self._stitcher.committed(
@@ -233,6 +242,44 @@ class Checkpointer:
             )
         )
 
+    def _write(
+        self,
+        decoded: pa.Table,
+        events: pl.DataFrame,
+        letters: list[pa.Table],
+        progress: dict[tuple[str, int], Progress],
+        written: _Written,
+    ) -> None:
+        """The transaction. What memory has to learn of it goes to `written`, and there is of the last try alone."""
+        is_bulk = decoded.num_rows >= ROW_GROUP
+        with self._warehouse.transaction(bulk=is_bulk) as con:
+            if written.stitching is not None and stored_progress(con).items() >= progress.items():
+                return  # the try before was said to have failed, and had not
+            if self._repairs != self._warehouse.repairs:
+                self._look_up_endings()
+            stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
+            written.recuts, written.ended = self._store(con, decoded, events, stitching, progress)
+            ended = tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
+            if ended is not None:
+                written.ended.append(ended)
+            tables.append_dead_letters(con, letters)
+            tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
+            self._bots.note(events)
+            # With a backlog ahead there is better to do than to look.
+            written.looked_for_bots = not is_bulk and self._bots.look(con)
+            save_progress(con, list(progress.values()))
+            written.stitching = stitching
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """What `action` returns, once the warehouse lets it."""
+        while True:
+            try:
+                return action()
+            except WarehouseUnwritable as error:
+                if self._unwritable is None:
+                    raise
+                self._unwritable(error)
+
     def _deduplicate(self, arrived: pl.DataFrame) -> tuple[pl.DataFrame, Flags]:
         """`arrived` with `is_late`, and which of them are new."""
         messages, watermarks = messages_of(arrived), self._watermarks()
@@ -241,7 +288,12 @@ class Checkpointer:
             with self._warehouse.reader() as con:
                 return tables.stored_already(con, arrived[rows].select("anonymous_id", "message_id"))
 
-        new = self._duplicates.new(messages, arrived["foreign_key"].to_numpy(), watermarks, stored_already)
+        new = self._duplicates.new(
+            messages,
+            arrived["foreign_key"].to_numpy(),
+            watermarks,
+            lambda rows: self._patiently(lambda: stored_already(rows)),
+        )
         return arrived.with_columns(is_late=messages.at <= watermarks[messages.source]), new
 
     def _remember(self, events: pl.DataFrame) -> None:
@@ -251,7 +303,7 @@ class Checkpointer:
             with self._warehouse.reader() as con:
                 return hash_texts(_column(con, "select anonymous_id from stream.open_sessions"))
 
-        self._duplicates.forget(open_devices, self._watermarks())
+        self._duplicates.forget(lambda: self._patiently(open_devices), self._watermarks())
 
     # Event time
 
@@ -322,9 +374,9 @@ class Checkpointer:
         events: pl.DataFrame,
         stitching: Stitching,
         progress: dict[tuple[str, int], Progress],
-    ) -> int:
+    ) -> tuple[int, list[pl.DataFrame]]:
         """Appends the events, and meanwhile cuts their sessions, which takes about as long; then writes the sessions.
-        Returns how many devices were cut again."""
+        Returns how many devices were cut again, and for `Tails` the last sessions that are closed now."""
         owners = stitching.owners(events.select("anonymous_id", "message_id", at=pl.col("event_at").to_physical()))
         known = events.select(
             *tables.KNOWN,
@@ -341,8 +393,8 @@ class Checkpointer:
         finally:
             appending.result()
         made = replace(made, sessions=made.sessions.filter(pl.col("session_id") != _NOT_LOOKED_UP))
-        self._write_sessions(con, devices, previous, activity, made, stitching, progress)
-        return len(made.unsettled)
+        ended = self._write_sessions(con, devices, previous, activity, made, stitching, progress)
+        return len(made.unsettled), [ended]
 
     def _previous(self, con: duckdb.DuckDBPyConnection, devices: pl.DataFrame) -> pl.DataFrame:
         """The session that each of `devices` had last, if any: SESSION_COLUMNS and is_stored_closed.
@@ -392,8 +444,9 @@ class Checkpointer:
         made: Cut,
         stitching: Stitching,
         progress: dict[tuple[str, int], Progress],
-    ) -> None:
-        """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`."""
+    ) -> pl.DataFrame:
+        """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`. Returns, for
+        `Tails`, those that are their devices' last and closed."""
         sessions = made.sessions.join(
             previous.select(
                 "session_id", "revision", "is_stored_closed", old_count="event_count", old_reason="end_reason"
@@ -441,11 +494,20 @@ class Checkpointer:
             )
         )
         tables.replace_sessions(con, replaced, sessions)
-        self._tails.put(
-            sessions.filter(pl.col("is_last") & ~pl.col("stays_open")).select(
-                "anonymous_id", "user_id", "ended_at", "end_reason"
-            )
+        return sessions.filter(pl.col("is_last") & ~pl.col("stays_open")).select(
+            "anonymous_id", "user_id", "ended_at", "end_reason"
         )
+
+
+@dataclass(slots=True)
+class _Written:
+    """What a transaction made that memory learns of once it is committed."""
+
+    stitching: Stitching | None = None
+    """None until all was written but the commit."""
+    recuts: int = 0
+    ended: list[pl.DataFrame] = field(default_factory=list)
+    looked_for_bots: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from flows.decode import Decoder
 from flows.duplicates import Duplicates
 from flows.records import RawBatch
 from flows.rules import FlowRules
+from flows.tails import Tails
 from stitchline.bloom import BloomFilter
 
 _EVENT = b'{"messageId": "m", "anonymousId": "d", "userId": "u", "type": "page", "timestamp": "2026-01-01T00:00:00Z"}'
@@ -33,6 +34,9 @@ def compile_all() -> None:
     devices = BloomFilter(1)
     devices.add(messages.device)
     devices.may_contain(messages.device)
+    tails = Tails()
+    tails.put(arrived.select("anonymous_id", "user_id", ended_at="event_at", end_reason=pl.lit("gap")))
+    tails.of(messages.device)
 
 
 if __name__ == "__main__":

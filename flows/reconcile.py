@@ -172,8 +172,8 @@ def reconcile(
         with warehouse.transaction() as con:
             sessions, found = compare(con, rules, since)
             if found:
+                warehouse.repairs += 1  # before it is certain: a commit may be there although it is said to have failed
                 repair(con, rules)
-                warehouse.repairs += 1
     else:
         with warehouse.reader() as con:
             con.execute("begin transaction")

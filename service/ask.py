@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import httpx
 from flows.reconcile import Reconciliation, reconcile
 from funnels.definition import FunnelDefinition
 from service.settings import Settings
+from service.web.api import KEY_HEADER
 from service.web.app import create_app
 from service.web.view import FlowState
+from sinks.backups import Manifest, back_up
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError, UsageError, WarehouseError, WarehouseHeld
 
@@ -42,9 +44,19 @@ class _Unserved:
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         return reconcile(self.warehouse, self.settings.flow_rules(), since=since, mend=mend)
 
+    def back_up(self, folder: Path) -> Manifest:
+        return back_up(self.warehouse, folder)
 
-def ask(settings: Settings, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None) -> Any:
-    """The answer of the API at `path`, parsed.
+
+def ask(
+    settings: Settings,
+    method: str,
+    path: str,
+    body: Any = None,
+    params: dict[str, Any] | None = None,
+    patience: timedelta | None = timedelta(minutes=10),
+) -> Any:
+    """The answer of the API at `path`, parsed. A service may take as long as `patience`; None: as it likes.
 
     Raises UsageError if the question was wrong, WarehouseError if the warehouse is not there or cannot be used, and
     StitchlineError with the API's own words if it failed.
@@ -59,7 +71,7 @@ def ask(settings: Settings, method: str, path: str, body: Any = None, params: di
     try:
         warehouse = Warehouse.open(file, memory_limit=settings.warehouse.memory_limit)
     except WarehouseHeld:
-        return _ask_service(file, method, path, body, params)
+        return _ask_service(file, method, path, body, params, patience)
     with warehouse:
         return asyncio.run(_ask_here(_Unserved(warehouse, settings), method, path, body, params))
 
@@ -69,12 +81,13 @@ def address_file(warehouse: Path) -> Path:
     return warehouse.with_name(warehouse.name + ".service.json")
 
 
-def write_address(warehouse: Path, url: str, token: str | None) -> None:
-    """Says where the service is; readable by its owner alone, as it may hold the token."""
+def write_address(warehouse: Path, url: str, token: str | None, key: str) -> None:
+    """Says where the service is; readable by its owner alone, as it holds the token, and the `key` for what only the
+    owner may ask."""
     file = address_file(warehouse)
     file.unlink(missing_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        json.dump({"url": url, "pid": os.getpid(), "token": token}, out)
+        json.dump({"url": url, "pid": os.getpid(), "token": token, "key": key}, out)
 
 
 async def _ask_here(view: _Unserved, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
@@ -83,7 +96,9 @@ async def _ask_here(view: _Unserved, method: str, path: str, body: Any, params: 
         return _answer(await client.request(method, path, json=body, params=params))
 
 
-def _ask_service(file: Path, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+def _ask_service(
+    file: Path, method: str, path: str, body: Any, params: dict[str, Any] | None, patience: timedelta | None
+) -> Any:
     try:
         address = json.loads(address_file(file).read_text())
     except (OSError, ValueError):
@@ -91,9 +106,12 @@ def _ask_service(file: Path, method: str, path: str, body: Any, params: dict[str
             f"The warehouse {file} is held by another process that is no Stitchline service. Stop it and ask again.",
             path=file,
         ) from None
-    headers = {"Authorization": f"Bearer {address['token']}"} if address["token"] else {}
+    headers = {KEY_HEADER: address.get("key", "")}
+    if address["token"]:
+        headers["Authorization"] = f"Bearer {address['token']}"
+    seconds = patience.total_seconds() if patience is not None else None
     try:
-        with httpx.Client(base_url=address["url"], headers=headers, timeout=600) as client:
+        with httpx.Client(base_url=address["url"], headers=headers, timeout=seconds) as client:
             return _answer(client.request(method, path, json=body, params=params))
     except httpx.HTTPError as error:
         raise StitchlineError(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import duckdb
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,6 +22,7 @@ from funnels.definition import load_definition
 from service import show
 from service.ask import ask
 from service.settings import Settings, load_settings
+from sinks.warehouse import unreadable
 from stitchline import __version__
 from stitchline.errors import DefinitionError, SettingsError, StitchlineError, UsageError
 
@@ -59,6 +61,9 @@ def app() -> None:
     except StitchlineError as error:
         err.print(f"[red]Error:[/red] {show.plain(str(error))}", soft_wrap=True)
         sys.exit(2 if isinstance(error, _USED_WRONGLY) else 1)
+    except duckdb.Error as error:  # met while reading: a block of the file is damaged, or the memory is too small
+        err.print(f"[red]Error:[/red] {show.plain(unreadable(error))}", soft_wrap=True)
+        sys.exit(1)
 
 
 def _version(wanted: bool) -> None:
@@ -232,6 +237,42 @@ def reconcile(
     _answer(found, as_json, show.reconciliation)
     if found["differing"] and not found["repaired"]:
         raise typer.Exit(1)
+
+
+@cli.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the warehouse into a folder.
+
+    As it is committed at one moment; a service that runs on it goes on. `stitchline restore` puts it back.
+    """
+    from service.backup import make_backup
+
+    _answer(make_backup(_settings(warehouse, config), folder, err), as_json, show.backup)
+
+
+@cli.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `stitchline backup` made.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a warehouse that is there; it is kept beside.")
+    ] = False,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a backup the warehouse, which no service may hold now.
+
+    The flow goes on from the offsets of the backup, which Kafka must still have; Redis is filled again at the start.
+    """
+    from service.backup import restore_backup
+
+    told = restore_backup(_settings(warehouse, config), folder, err, replace=replace)
+    _answer(told, as_json, show.restored)
 
 
 @cli.command()

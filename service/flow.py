@@ -28,7 +28,7 @@ from service.topics import create_topic
 from service.web.view import FlowState, PartitionState
 from sinks.dead_letters import SUFFIX, DeadLetterTopic
 from sinks.warehouse import Warehouse
-from stitchline.errors import SettingsError, SourceError, TopicMissing
+from stitchline.errors import SettingsError, SourceError, TopicMissing, WarehouseUnwritable
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ _LOOK_FOR_PARTITIONS: Final = timedelta(seconds=20)
 _LOOK_AT_ENDS: Final = timedelta(seconds=1)
 _BEHIND: Final = timedelta(seconds=10)
 """A flow further behind than this is catching up."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between tries while the warehouse cannot be written
 _RATE_OVER: Final = 5.0  # seconds that the shown rate is an average of
 
 
@@ -74,6 +75,8 @@ class Flow:
         self._stopping = stopping
         self._told = committed
         self._waits: dict[str, str] = {}
+        self._serving = False
+        self._pause = _FIRST_PAUSE
         self._recent: deque[tuple[float, int]] = deque()
         self._ends: dict[int, int] = {}
         self._lag_since: datetime | None = None
@@ -92,7 +95,7 @@ class Flow:
         stitcher = Stitcher(self._graph, rules.legal, settings.sessions.logout_events, settings.identity.look_back)
         stitcher.recover(warehouse)
         self._checkpointer = Checkpointer(
-            warehouse, stitcher, rules, settings.checkpoint_limits(), dead_letters, self._count
+            warehouse, stitcher, rules, settings.checkpoint_limits(), dead_letters, self._count, self._wait_for_room
         )
         self._decoder = Decoder(settings.flow.future_skew)
 
@@ -129,6 +132,7 @@ class Flow:
     def serve(self) -> None:
         """Runs over the topic until `stopping` is set; partitions added to it are picked up meanwhile."""
         topic = self._settings.kafka.topic
+        self._serving = True
         while not self._stopping.is_set():
             partitions = self._partitions()
             if not partitions:
@@ -236,7 +240,19 @@ class Flow:
         finally:
             consumer.close()
 
+    def _wait_for_room(self, error: WarehouseUnwritable) -> None:
+        """A service waits until its warehouse can be written again. A replay gives up, as does a service that is to
+        stop: what was read and not committed is read again."""
+        if not self._serving or self._stopping.is_set():
+            raise error
+        self._wait("warehouse", f"{error} The flow waits, and tries again.")
+        if self._stopping.wait(self._pause):
+            raise error
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
     def _count(self, done: Committed) -> None:
+        self._pause = _FIRST_PAUSE
+        self._wait("warehouse", None)
         counts = self.counts
         counts.consumed += done.consumed
         counts.stored += done.stored
@@ -265,7 +281,7 @@ class Flow:
     def _wait(self, what: str, why: str | None) -> None:
         if why is None:
             if self._waits.pop(what, None) is not None:
-                log.info("%s answers again", what.capitalize())
+                log.info("%s %s again", what.capitalize(), "can be written" if what == "warehouse" else "answers")
         elif what not in self._waits:
             self._waits[what] = why
             log.warning("%s", why)

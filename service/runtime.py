@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -27,6 +28,7 @@ from service.flow import Flow
 from service.settings import Settings
 from service.web.app import create_app
 from service.web.view import FlowState
+from sinks.backups import Manifest, back_up
 from sinks.dead_letters import SUFFIX
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError
@@ -117,7 +119,8 @@ class Service:
             self.warehouse.close()
             raise
         token = settings.web.token.get_secret_value() if settings.web.token is not None else None
-        self._app = create_app(self, token=token, host=settings.web.host)
+        key = secrets.token_urlsafe(32)
+        self._app = create_app(self, token=token, key=key, host=settings.web.host)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self._app, host=settings.web.host, port=settings.web.port, log_level="warning", access_log=False
@@ -132,7 +135,7 @@ class Service:
         host, port = self._sockets[0].getsockname()[:2]
         reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.url = f"http://{reachable}:{port}"
-        write_address(settings.warehouse.path, self.url, token)
+        write_address(settings.warehouse.path, self.url, token, key)
         self._web = threading.Thread(target=self._server.run, args=(self._sockets,), name="web", daemon=True)
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
 
@@ -141,8 +144,8 @@ class Service:
         self._flow.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Commits what was read, then lets go of everything."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commits what was read, then lets go of everything. Raises what kept it from being committed."""
         self._stopping.set()
         self._flow.join()
         self._app.state.live.close()
@@ -151,6 +154,8 @@ class Service:
         self.flow.close()
         self.warehouse.close()
         address_file(self._settings.warehouse.path).unlink(missing_ok=True)
+        if self._failure is not None and kind is None:
+            raise self._failure
 
     def wait(self) -> None:
         """Returns when the service was told to stop. Raises what the flow failed with."""
@@ -172,6 +177,9 @@ class Service:
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         return reconcile(self.warehouse, self._settings.flow_rules(), since=since, mend=mend)
+
+    def back_up(self, folder: Path) -> Manifest:
+        return back_up(self.warehouse, folder, self._stopping)
 
     def _run_flow(self) -> None:
         try:

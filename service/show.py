@@ -71,6 +71,25 @@ def reconciliation(told: dict[str, Any]) -> None:
     )
 
 
+def backup(told: dict[str, Any]) -> None:
+    rows = told["rows"]
+    out.print(
+        f"{plain(told['folder'])} holds {rows['stream.events']:,} events, {told['bytes'] / 2**20:,.1f} MiB, as of "
+        f"{told['made_at']} ({told['seconds']:.1f} s). `stitchline restore` puts it back.",
+        soft_wrap=True,
+    )
+
+
+def restored(told: dict[str, Any]) -> None:
+    out.print(f"{plain(told['warehouse'])} is the backup of {told['made_at']} now.", soft_wrap=True)
+    if told["kept"]:
+        out.print(f"What was there is kept as {plain(told['kept'])}; remove it when you like.", soft_wrap=True)
+    if told["offsets"]:
+        out.print("The flow goes on from these offsets, which Kafka must still have:")
+        rows(told["offsets"])
+    out.print("Redis is filled again from the warehouse when the flow starts.")
+
+
 def funnel(name: str, told: dict[str, Any]) -> None:
     table = Table(title=plain(name), box=None, header_style="bold", pad_edge=False, title_justify="left")
     for column in ("step", "count", "conversion", "from start", "dropped", "still open", "median", "p90"):

@@ -1,6 +1,9 @@
 """The warehouse: one native DuckDB file, owned by this process. Opens it, migrates its schema, hands out connections.
 
 There is one writer; readers are cursors of the same database and see whole checkpoints only.
+
+What DuckDB says about the file becomes one of three errors: WarehouseHeld, WarehouseUnwritable (no room, no right to
+write: the state before the transaction stands, and it can be tried again), WarehouseError (it cannot be used).
 """
 
 from __future__ import annotations
@@ -8,8 +11,8 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -17,8 +20,9 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
+import psutil
 
-from stitchline.errors import WarehouseError, WarehouseHeld, WarehouseTooNew
+from stitchline.errors import StitchlineError, WarehouseError, WarehouseHeld, WarehouseTooNew, WarehouseUnwritable
 
 SCHEMA_VERSION: Final = 2
 """What schema.sql makes, and `_MIGRATIONS` lead to."""
@@ -27,6 +31,13 @@ _MIGRATIONS: Final = {2: "to_version_2.sql"}
 """By version: the script that leads there from the version before."""
 
 _HELD: Final = "Could not set lock on file"  # how DuckDB says it
+_NOT_WRITTEN: Final = ("Could not write", "Could not fsync", "fsync failed", "Could not truncate", "Cannot open file")
+_FILE_ERRORS: Final = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException)
+
+WAY_OUT: Final = (
+    "If it is damaged, put a backup in its place with `stitchline restore DIR --replace`, or move it away and let the "
+    "flow read the topic again from its beginning."
+)
 
 WAL_LIMIT: Final = "256MB"
 """DuckDB checkpoints its file when the write-ahead log is this large: seldom enough to cost little, small enough to
@@ -68,12 +79,17 @@ _PROGRESS: Final = (
 class Warehouse:
     """An open warehouse. Threads may share it; each reads through a `reader` of its own."""
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, path: Path, connection: duckdb.DuckDBPyConnection, connect: Callable[[], duckdb.DuckDBPyConnection]
+    ) -> None:
+        """`connect` opens the file again, should that be needed."""
         self.path = path
+        self._connect = connect
         self._connection = connection
-        self._writer = self.reader()
         self._writing = threading.RLock()
         self._bulk = False
+        self._broken = False
+        self._writer = self.reader()
         self.repairs = 0
         """How often sessions were rewritten by other than the flow."""
         row = self._writer.execute("select warehouse_id, generation from stream.warehouse").fetchone()
@@ -93,7 +109,7 @@ class Warehouse:
         question on the command line does for a moment, it is waited for as long as `patience`.
 
         Raises WarehouseHeld if another process has it, WarehouseTooNew if a later version of Stitchline wrote it,
-        and WarehouseError if the file cannot be used.
+        WarehouseUnwritable if it cannot be written to, and WarehouseError if the file cannot be used.
         """
         config: dict[str, str | bool | int | float | list[str]] = {
             "checkpoint_threshold": WAL_LIMIT,
@@ -106,17 +122,30 @@ class Warehouse:
             config["memory_limit"] = memory_limit
         if threads is not None:
             config["threads"] = threads
+
+        def connect() -> duckdb.DuckDBPyConnection:
+            return duckdb.connect(str(path), config=config)
+
         deadline = time.monotonic() + patience.total_seconds()
+        if path.is_dir():
+            raise WarehouseError(f"The warehouse {path} is a directory. Name a file, in it or elsewhere.", path=path)
+        made = [file for file in (path, wal_of(path)) if not file.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 try:
-                    connection = duckdb.connect(str(path), config=config)
+                    connection = connect()
                     break
                 except duckdb.IOException as error:
                     if _HELD not in str(error) or time.monotonic() > deadline:
                         raise
                     time.sleep(0.05)
+            try:
+                _migrate(connection, path)
+                return cls(path, connection, connect)
+            except BaseException:
+                connection.close()
+                raise
         except (duckdb.Error, OSError) as error:
             if _HELD in str(error):
                 raise WarehouseHeld(
@@ -124,20 +153,15 @@ class Warehouse:
                     "`stitchline up` answers the same commands.",
                     path=path,
                 ) from error
-            raise WarehouseError(
-                f"The warehouse {path} cannot be opened: {error}. Check that the path is writable and that the file is "
-                "a DuckDB database; if it is damaged, move it away and let the flow read the topic again.",
-                path=path,
-            ) from error
-        try:
-            _migrate(connection, path)
-            return cls(path, connection)
-        except BaseException:
-            connection.close()
-            raise
+            if path in made:  # what was begun is no database yet, and would be taken for a damaged one
+                _remove(made)
+            raise _explained(error, path, "opened") from error
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         """A connection for one thread to read with; times come back in UTC. The caller closes it."""
+        if self._broken:
+            with self._writing:
+                self._open_again()
         reader = self._connection.cursor()
         reader.execute("set TimeZone = 'UTC'")
         return reader
@@ -146,26 +170,73 @@ class Warehouse:
     def transaction(self, *, bulk: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """The writer inside a transaction: committed at the end of the block, rolled back by any exception.
 
+        Raises WarehouseUnwritable if it could not be written. As a rule nothing of it is there then; only where the
+        system failed after the last byte it may be, which stream.progress tells.
+
         `bulk` for one that appends whole row groups: DuckDB would write them again to fill the last one up, which costs
         as much as the append. Small transactions need that, for the rows that each replaces.
         """
         with self._writing:
-            if bulk != self._bulk:
-                self._writer.execute(f"set max_vacuum_tasks = {0 if bulk else _MERGES}")
-                self._bulk = bulk
-            self._writer.execute("begin transaction")
+            self._open_again()
             try:
-                yield self._writer
-            except BaseException:
-                self._writer.execute("rollback")
-                raise
-            self._writer.execute("commit")
+                if bulk != self._bulk:
+                    self._writer.execute(f"set max_vacuum_tasks = {0 if bulk else _MERGES}")
+                    self._bulk = bulk
+                self._writer.execute("begin transaction")
+                try:
+                    yield self._writer
+                except BaseException:
+                    with suppress(duckdb.FatalException):  # then there is nothing to roll back any more
+                        self._writer.execute("rollback")
+                    raise
+                self._writer.execute("commit")
+            except _FILE_ERRORS as error:
+                self._broken = self._broken or isinstance(error, duckdb.FatalException)
+                raise _explained(error, self.path, "used") from error
+            except duckdb.TransactionException as error:
+                if not _is_unwritten(error):
+                    raise
+                raise _explained(error, self.path, "used") from error
+
+    def _open_again(self) -> None:
+        """Opens the file anew, if DuckDB gave its database up: it does when it could not write the log into the file.
+
+        Raises WarehouseUnwritable while that cannot be done, as long as others still read, too.
+        """
+        if not self._broken:
+            return
+        self._writer.close()
+        self._connection.close()
+        # Closed later, it would take along the lock that this process has on the file.
+        if str(self.path.resolve()) in {file.path for file in psutil.Process().open_files()}:
+            raise WarehouseUnwritable(
+                f"The warehouse {self.path} could not be written, and has to be opened again, once the questions that "
+                "still read it are answered. What was committed is kept.",
+                path=self.path,
+            )
+        try:
+            connection = self._connect()
+        except duckdb.Error as error:
+            raise WarehouseUnwritable(
+                f"The warehouse {self.path} could not be written, and cannot be opened again yet: "
+                f"{_first_line(error)}. What was committed is kept.",
+                path=self.path,
+            ) from error
+        self._connection, self._broken, self._bulk = connection, False, False
+        self._writer = self.reader()
+
+    def begin_generation(self) -> str:
+        """Makes this another one than it was before, for Redis, and returns its generation."""
+        generation = str(uuid.uuid4())
+        with self.transaction() as con:
+            con.execute("update stream.warehouse set generation = ?", [generation])
+        self.generation = generation
+        return generation
 
     def progress(self) -> dict[tuple[str, int], Progress]:
         """Where every partition stands, by (topic, partition)."""
         with self.reader() as reader:
-            rows = reader.execute(f"select {_PROGRESS} from stream.progress").fetchall()
-        return {(row[0], row[1]): Progress(*row) for row in rows}
+            return stored_progress(reader)
 
     def close(self) -> None:
         """Writes the log into the file and lets go of it."""
@@ -178,6 +249,12 @@ class Warehouse:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def stored_progress(con: duckdb.DuckDBPyConnection) -> dict[tuple[str, int], Progress]:
+    """Where every partition stands, by (topic, partition), as `con` sees it."""
+    rows = con.execute(f"select {_PROGRESS} from stream.progress").fetchall()
+    return {(row[0], row[1]): Progress(*row) for row in rows}
 
 
 def save_progress(writer: duckdb.DuckDBPyConnection, rows: list[Progress]) -> None:
@@ -193,6 +270,42 @@ def save_progress(writer: duckdb.DuckDBPyConnection, rows: list[Progress]) -> No
         f"insert into stream.progress ({_PROGRESS}) values {', '.join([f'({marks})'] * len(rows))}",
         [getattr(r, column) for r in rows for column in columns],
     )
+
+
+def _is_unwritten(error: Exception) -> bool:
+    """Whether it says that something could not be written, and not that something is wrong with what is there."""
+    return isinstance(error, OSError) or any(words in str(error) for words in _NOT_WRITTEN)
+
+
+def _explained(error: Exception, path: Path, what: str) -> StitchlineError:
+    """`what` could not be done with the warehouse, in words that say the way out."""
+    if _is_unwritten(error):
+        return WarehouseUnwritable(
+            f"The warehouse {path} cannot be written: {_first_line(error)}. Make room on its disk, or give the right "
+            "to write to the file and its folder; what was committed before is kept.",
+            path=path,
+        )
+    return WarehouseError(f"The warehouse {path} cannot be {what}: {_first_line(error)}. {WAY_OUT}", path=path)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".!")
+
+
+def unreadable(error: duckdb.Error) -> str:
+    """What to say of an error that a reader of the warehouse met."""
+    return f"The warehouse cannot be read: {_first_line(error)}. {WAY_OUT}"
+
+
+def wal_of(path: Path) -> Path:
+    """DuckDB's log beside the file at `path`: what was committed since it was last written into the file."""
+    return path.with_name(path.name + ".wal")
+
+
+def _remove(files: list[Path]) -> None:
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -7,7 +7,9 @@ StitchlineError
 │   └── TopicMissing       the Kafka topic does not exist
 ├── WarehouseError         the warehouse cannot be used
 │   ├── WarehouseHeld      another process holds the file
-│   └── WarehouseTooNew    the schema is newer than this version knows
+│   ├── WarehouseTooNew    the schema is newer than this version knows
+│   └── WarehouseUnwritable  there is no room, or no right, to write to it
+├── BackupError            a backup cannot be made, or is not one to restore
 ├── IdentityStoreError     Redis cannot be used
 ├── EmbeddedError          an embedded service did not start
 └── DefinitionError        a funnel definition cannot be read
@@ -52,6 +54,14 @@ class WarehouseHeld(WarehouseError):
 
 class WarehouseTooNew(WarehouseError):
     """The warehouse's schema is newer than this version knows; facts: path, found, known."""
+
+
+class WarehouseUnwritable(WarehouseError):
+    """The warehouse cannot be written to now: the last commit stands, and this one can be tried again; facts: path."""
+
+
+class BackupError(StitchlineError):
+    """A backup cannot be made, or is not one to restore; facts: folder."""
 
 
 class IdentityStoreError(StitchlineError):

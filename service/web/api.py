@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import duckdb
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from service.web import readings
 from service.web.models import (
+    BackupQuestion,
     DeadLetters,
     Health,
     PartitionAnswer,
@@ -31,7 +34,9 @@ from service.web.models import (
 from service.web.rows import query_rows
 from service.web.statement import deadline, read_rows
 from service.web.view import ServiceView
+from sinks.backups import Manifest
 
+KEY_HEADER = "X-Stitchline-Key"
 FUNNEL_PATH = "/api/funnel"
 
 _AT_ONCE = 4
@@ -92,8 +97,9 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def api_router(view: ServiceView, *, timeout: timedelta) -> APIRouter:
-    """The routes under /api and /health; one question may take `timeout`."""
+def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None) -> APIRouter:
+    """The routes under /api and /health; one question may take `timeout`. What writes files is done for those who know
+    the `key`, if there is one."""
     router = APIRouter()
     seats = threading.BoundedSemaphore(_AT_ONCE)
 
@@ -173,6 +179,18 @@ def api_router(view: ServiceView, *, timeout: timedelta) -> APIRouter:
         With `repair`, sessions that differ are rewritten, while the flow waits.
         """
         return view.reconcile(asked.since, mend=asked.repair)
+
+    @router.post("/api/backup", tags=["flow"], responses={403: {"model": Problem}})
+    def backup(
+        asked: BackupQuestion, shown: Annotated[str, Header(alias=KEY_HEADER, description="The owner's key.")] = ""
+    ) -> Manifest:
+        """Copies the warehouse, as it is committed now, into a folder on the service's machine. The flow goes on.
+
+        For the user alone that the service runs as, who can read the key in the file beside the warehouse.
+        """
+        if key is not None and not hmac.compare_digest(shown.encode(), key.encode()):
+            raise HTTPException(403, "only the service's own user may have files written: use `stitchline backup`")
+        return view.back_up(Path(asked.directory))
 
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(

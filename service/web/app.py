@@ -38,6 +38,7 @@ def create_app(
     view: ServiceView,
     *,
     token: str | None = None,
+    key: str | None = None,
     host: str = "127.0.0.1",
     tick: timedelta = timedelta(seconds=1),
     question_timeout: timedelta = timedelta(seconds=30),
@@ -45,8 +46,9 @@ def create_app(
     """The web application over `view`.
 
     `host` is the address that the server binds; anything but loopback demands a `token` (else SettingsError). The page
-    is refreshed every `tick`; one SQL statement or funnel may take `question_timeout`. `app.state.live.close()` ends
-    the open streams: call it before the server is asked to stop, because a server waits for them.
+    is refreshed every `tick`; one SQL statement or funnel may take `question_timeout`. Whoever asks for files to be
+    written has to know the `key`, if there is one. `app.state.live.close()` ends the open streams: call it before the
+    server is asked to stop, because a server waits for them.
     """
     access = Access(token, host)
     feed = LiveFeed(view, tick=tick)
@@ -70,7 +72,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.live = feed
-    app.include_router(api_router(view, timeout=question_timeout))
+    app.include_router(api_router(view, timeout=question_timeout, key=key))
     app.include_router(page_router(view, feed, access))
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     app.add_middleware(AccessMiddleware, access=access)

@@ -19,6 +19,12 @@ class ReconcileQuestion(BaseModel):
     repair: bool = Field(default=False, description="Rewrite what differs.")
 
 
+class BackupQuestion(BaseModel):
+    directory: str = Field(
+        description="Absolute path of a new or empty folder on the service's machine.", pattern="^/", max_length=4096
+    )
+
+
 class SqlQuestion(BaseModel):
     """One statement that reads."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Literal, Protocol
 
 import duckdb
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition
+from sinks.backups import Manifest
 
 FlowStatus = Literal["running", "waiting", "stopped", "catching up"]
 
@@ -56,4 +58,8 @@ class ServiceView(Protocol):
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         """Compares the stream's sessions with the batch definition, and rewrites what differs if asked to."""
+        ...
+
+    def back_up(self, folder: Path) -> Manifest:
+        """Makes a backup in `folder`, which is new or empty; the flow goes on."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from flows.sessions import SESSIONS
 from identity.graph import Graph
 from identity.stitch import Stitcher
 from sinks.warehouse import Warehouse
+from stitchline.errors import WarehouseUnwritable
 from tests.flows.reference import sessions_of
 from tests.identity.reference import Said, persons_of
 
@@ -37,6 +38,7 @@ class World:
     path: Path
     redis_url: str
     offsets: dict[int, int] = field(default_factory=dict)
+    unwritable: Callable[[WarehouseUnwritable], None] | None = None
 
     @contextmanager
     def opened(self) -> Iterator[World]:
@@ -51,7 +53,7 @@ class World:
         self.graph = Graph(self.redis_url, self.warehouse.warehouse_id, self.warehouse.generation, threading.Event())
         stitcher = Stitcher(self.graph, RULES.legal, RULES.sessions.logout_events)
         stitcher.recover(self.warehouse)
-        self.checkpointer = Checkpointer(self.warehouse, stitcher, RULES, limits)
+        self.checkpointer = Checkpointer(self.warehouse, stitcher, RULES, limits, unwritable=self.unwritable)
 
     def restart(self, *, forget: bool = False, limits: CheckpointLimits = NEVER) -> None:
         self.graph.close()

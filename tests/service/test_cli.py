@@ -61,7 +61,19 @@ def held(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Run:
 
 def test_all_commands_of_the_design_are_there() -> None:
     names = {" ".join(path) for path in commands()}
-    assert names >= {"up", "demo", "replay", "sql", "funnel", "sessions", "dead-letters list", "reconcile", "doctor"}
+    assert names >= {
+        "up",
+        "demo",
+        "replay",
+        "sql",
+        "funnel",
+        "sessions",
+        "dead-letters list",
+        "reconcile",
+        "doctor",
+        "backup",
+        "restore",
+    }
 
 
 @pytest.mark.parametrize("path", commands(), ids=" ".join)

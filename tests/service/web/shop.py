@@ -18,6 +18,7 @@ from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
 from service.web import FlowState, PartitionState
+from sinks.backups import Manifest
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -55,6 +56,9 @@ class Shop:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return self.definitions
+
+    def back_up(self, folder: Path) -> Manifest:
+        raise AssertionError("nothing here makes backups")
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         assert not mend, "nothing here writes sessions"

@@ -185,6 +185,7 @@ def test_an_empty_warehouse_answers_too(empty_shop: Shop, server: Server) -> Non
 def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -> None:
     document = reading_api.get("/api/openapi.json").json()
     assert set(document["paths"]) == {
+        "/api/backup",
         "/api/dead-letters",
         "/api/funnel",
         "/api/funnels",
