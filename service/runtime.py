@@ -119,9 +119,7 @@ class Service:
         token = settings.web.token.get_secret_value() if settings.web.token is not None else None
         self._app = create_app(self, token=token, host=settings.web.host)
         self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._app, host=settings.web.host, port=settings.web.port, log_level="warning", access_log=False
-            )
+            uvicorn.Config(self._app, host=settings.web.host, port=settings.web.port, log_config=None, access_log=False)
         )
         try:
             self._sockets = [_bound(settings.web.host, settings.web.port, any_port=any_port)]

@@ -176,10 +176,12 @@ class LiveFeed:
             reading = await loop.run_in_executor(schedule.lane, schedule.read)
         except (duckdb.Error, OSError, StitchlineError) as error:
             if not self._closed:
-                log.warning("the page's part %s cannot be read: %s", name, error)
+                if name not in self._problems:
+                    log.warning("the page's part %s cannot be read: %s", name, error)
                 self._problems[name] = str(error)
         else:
-            self._problems.pop(name, None)
+            if self._problems.pop(name, None) is not None:
+                log.info("the page's part %s can be read again", name)
             if name == "flow":
                 self._rates.append(reading["point"])
                 reading["texts"]["peak"] = wording.rate(max(rate for _, rate in self._rates))
