@@ -8,6 +8,7 @@ over by a gap or still open, which depends on the watermark.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -204,7 +205,7 @@ def reconcile(
             for table in _TEMPORARY:
                 con.execute(f"drop table if exists {table}")
         return result
-    with reader or warehouse.reader() as con:
+    with nullcontext(reader) if reader is not None else warehouse.reader() as con:
         con.execute("begin transaction")
         result = told(*compare(con, rules, since))
         con.execute("rollback")
