@@ -34,7 +34,7 @@ _PATIENCE = timedelta(milliseconds=200)
 _PATIENCE_AT_FIRST = timedelta(seconds=2)
 """And this long when it has none: a page of dashes helps nobody, nor does no page."""
 
-_EVERYBODY = ("flow", "partitions", "totals", "people", "sessions")
+_EVERYBODY = ("flow", "partitions", "totals", "people", "sessions", "reconciliation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class LiveFeed:
             "totals": _Schedule(self._query(readings.read_totals), self._quick, tick),
             "people": _Schedule(self._query(readings.read_people), self._quick, 5 * tick),
             "sessions": _Schedule(self._query(readings.read_sessions), self._quick, 2 * tick),
+            "reconciliation": _Schedule(self._query(readings.read_reconciliation), self._quick, 5 * tick),
         }
 
     # --- what the page uses -------------------------------------------------------------------------------------
