@@ -17,6 +17,8 @@ from sinks.warehouse import Progress
 COMMIT_TIMES: Final = tuple(timedelta(milliseconds=ms) for ms in (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000))
 """Bounds of the histogram of commits."""
 
+_NAMES: Final = {"kafka": "Kafka", "redis": "Redis"}
+
 FlowStatus = Literal["running", "waiting", "stopped", "catching up"]
 
 
@@ -59,9 +61,9 @@ class FlowState:
     lag: timedelta = timedelta()
     partitions: Sequence[PartitionState] = field(default_factory=tuple)
     waits_for: Sequence[str] = ()
-    """The services that the flow cannot go on without, now that they are away: kafka, redis."""
+    """What the flow cannot go on without, and is away: kafka, redis, warehouse."""
     silent: Sequence[str] = ()
-    """Those that did not answer when they were last asked, whether or not the flow needs them now."""
+    """kafka and redis, if they did not answer when they were asked last, whether or not the flow needs them now."""
     recut: int = 0
     """Devices whose sessions were cut again, since the process began."""
     commits: CommitTimes = field(default_factory=CommitTimes)
@@ -70,8 +72,8 @@ class FlowState:
         """In plain words, without an address or an event: whoever asks has shown no token. Empty if it is ready."""
         if self.status == "stopped":
             return ["The flow has ended."]
-        reasons = [f"The flow waits for {name.capitalize()}." for name in self.waits_for]
-        reasons += [f"{name.capitalize()} does not answer." for name in self.silent if name not in self.waits_for]
+        reasons = [f"The flow waits for {_NAMES.get(name, f'the {name}')}." for name in self.waits_for]
+        reasons += [f"{_NAMES[name]} does not answer." for name in self.silent if name not in self.waits_for]
         if self.status == "waiting" and not reasons:
             reasons.append("The flow does not read yet.")
         return reasons

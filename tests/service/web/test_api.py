@@ -27,6 +27,7 @@ def test_the_process_says_that_it_is_alive(reading_api: httpx.Client) -> None:
         (FlowState("stopped", "no broker at 10.0.0.1 knows"), ["The flow has ended."]),
         (FlowState("waiting", "getting ready to read"), ["The flow does not read yet."]),
         (FlowState("waiting", "no broker at 10.0.0.1 answers", waits_for=("kafka",)), ["The flow waits for Kafka."]),
+        (FlowState("waiting", "the disk is full", waits_for=("warehouse",)), ["The flow waits for the warehouse."]),
         (FlowState("running", "Redis at 10.0.0.2 is away", silent=("redis",)), ["Redis does not answer."]),
         (
             FlowState("waiting", "all is away", waits_for=("kafka",), silent=("kafka", "redis")),
