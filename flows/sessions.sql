@@ -4,7 +4,7 @@
 -- (boolean: whether library_gaps holds any); share and shares, for a part of the devices at a time.
 -- Tables given besides stream.events: illegal_users(user_id), users that count as none, and
 -- library_gaps(library, gap), what replaces the gap where an event's library is named.
--- Times are microseconds in between, and days those since the year 1: intervals and date_trunc took a third of the time.
+-- Times are microseconds in between, and days are counted from the year 1: intervals and date_trunc are slow.
 
 with recursive
 active as (
