@@ -351,7 +351,7 @@ class Checkpointer:
             )
             if advanced[key].foreign_keys and key[0] not in self._warned_of_keys:
                 self._warned_of_keys.add(key[0])
-                log.warning(_FOREIGN_KEYS, *key)
+                log.warning(_FOREIGN_KEYS, *key, extra={"topic": key[0], "partition": key[1]})
         return advanced
 
     def _moved(self, progress: dict[tuple[str, int], Progress]) -> bool:

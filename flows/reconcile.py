@@ -1,4 +1,5 @@
 """The stream's sessions against the batch definition (flows/sessions.sql): where they differ, and the mending of it.
+What a comparison of all sessions found is kept in stream.reconciliations.
 
 DESIGN: decision 4. Compared is everything but revision, is_open and person_id; and whether a device's last session is
 over by a gap or still open, which depends on the watermark.
@@ -7,6 +8,7 @@ over by a gap or still open, which depends on the watermark.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -22,8 +24,11 @@ from sinks.warehouse import Warehouse
 COMPARED: Final = tuple(
     name for name in tables.SESSION_COLUMNS.split(", ") if name not in ("session_id", "person_id", "revision")
 )
-EVENTS_AT_ONCE: Final = 2_000_000
+EVENTS_AT_ONCE: Final = 4_000_000
 """Of so many the sessions are worked out together: what that takes stays within DuckDB's memory."""
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_TEMPORARY: Final = ("expected_sessions", "differing", "mended")
 
 MOST_ROWS: Final = 1_000
 """Differing sessions that are named; the others are counted."""
@@ -77,6 +82,11 @@ union all
 select session_id, anonymous_id, started_at, first_message_id, revision, false
 from stream.open_sessions semi join differing using (session_id)
 """
+_NOTE: Final = "insert into stream.reconciliations values ($compared_at, $seconds, $sessions, $differing, $repaired)"
+_LAST: Final = """
+select sessions, differing, repaired, compared_at, seconds from stream.reconciliations
+order by compared_at desc limit 1
+"""
 _EXPECTED_OF_THESE: Final = "select * from expected_sessions semi join differing using (anonymous_id)"
 
 
@@ -116,14 +126,13 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
     gaps = pa.table(
         {
             "library": pa.array(sessions.gap_by_library, pa.string()),
-            "gap": pa.array([gap // timedelta(microseconds=1) for gap in sessions.gap_by_library.values()], pa.int64()),
+            "gap": pa.array([gap // _MICROSECOND for gap in sessions.gap_by_library.values()], pa.int64()),
         }
     )
     with (
         tables.registered(con, "illegal_users", pa.table({"user_id": pa.array(illegal, pa.string())})),
-        tables.registered(con, "gaps", gaps),
+        tables.registered(con, "library_gaps", gaps),
     ):
-        con.execute("create or replace temp view library_gaps as select library, to_microseconds(gap) as gap from gaps")
         statement = files("flows").joinpath("sessions.sql").read_text()
         events = con.execute("select count(*) from stream.events").fetchone()
         assert events is not None
@@ -133,8 +142,9 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
             con.execute(
                 f"{into} {statement}",
                 {
-                    "gap": sessions.gap,
-                    "cap": sessions.cap,
+                    "gap": sessions.gap // _MICROSECOND,
+                    "cap": sessions.cap // _MICROSECOND,
+                    "by_library": bool(sessions.gap_by_library),
                     "logout_events": sorted(sessions.logout_events),
                     "at_midnight": sessions.split_at_midnight,
                     "on_campaign": sessions.split_on_campaign,
@@ -142,7 +152,6 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
                     "shares": shares,
                 },
             )
-        con.execute("drop view library_gaps")
 
 
 def compare(
@@ -164,29 +173,61 @@ def compare(
 
 
 def reconcile(
-    warehouse: Warehouse, rules: FlowRules, *, since: datetime | None = None, mend: bool = False
+    warehouse: Warehouse,
+    rules: FlowRules,
+    *,
+    since: datetime | None = None,
+    mend: bool = False,
+    reader: duckdb.DuckDBPyConnection | None = None,
 ) -> Reconciliation:
-    """Compares in one transaction. If it is to `mend`, the same one rewrites what differs, and the flow waits."""
+    """Compares in one transaction, on `reader` if one is given, so that another thread can interrupt it. If it is to
+    `mend`, a transaction of the writer rewrites what differs, and the flow waits."""
     compared_at, began = datetime.now(UTC), time.monotonic()
+
+    def told(sessions: int, found: list[Difference]) -> Reconciliation:
+        return Reconciliation(
+            sessions=sessions,
+            differing=len(found),
+            differences=tuple(found[:MOST_ROWS]),
+            repaired=mend and bool(found),
+            compared_at=compared_at,
+            seconds=time.monotonic() - began,
+        )
+
     if mend:
         with warehouse.transaction() as con:
             sessions, found = compare(con, rules, since)
             if found:
                 warehouse.repairs += 1  # before it is certain: a commit may be there although it is said to have failed
                 repair(con, rules)
-    else:
-        with warehouse.reader() as con:
-            con.execute("begin transaction")
-            sessions, found = compare(con, rules, since)
-            con.execute("rollback")
-    return Reconciliation(
-        sessions=sessions,
-        differing=len(found),
-        differences=tuple(found[:MOST_ROWS]),
-        repaired=mend and bool(found),
-        compared_at=compared_at,
-        seconds=time.monotonic() - began,
-    )
+            result = told(sessions, found)
+            _note(con, result, since)
+            for table in _TEMPORARY:
+                con.execute(f"drop table if exists {table}")
+        return result
+    with nullcontext(reader) if reader is not None else warehouse.reader() as con:
+        con.execute("begin transaction")
+        result = told(*compare(con, rules, since))
+        con.execute("rollback")
+    with warehouse.transaction() as con:
+        _note(con, result, since)
+    return result
+
+
+def last_reconciliation(con: duckdb.DuckDBPyConnection) -> Reconciliation | None:
+    """What the last comparison of all sessions found; which ones differed is not kept."""
+    row = con.execute(_LAST).fetchone()
+    if row is None:
+        return None
+    sessions, differing, repaired, compared_at, seconds = row
+    return Reconciliation(sessions, differing, (), repaired, compared_at, seconds)
+
+
+def _note(con: duckdb.DuckDBPyConnection, result: Reconciliation, since: datetime | None) -> None:
+    """Keeps `result`, unless it is of a part of the sessions, which says nothing about the others."""
+    if since is None:
+        names = ("compared_at", "seconds", "sessions", "differing", "repaired")
+        con.execute(_NOTE, {name: getattr(result, name) for name in names})
 
 
 def repair(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:

@@ -20,6 +20,8 @@ from functools import partial
 from typing import Final, TypeVar
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from identity.claims import Fact
 from stitchline.errors import IdentityStoreError
@@ -28,6 +30,7 @@ CACHED_DEVICES: Final = 200_000
 """Claimed devices kept in this process, the last used ones: about 100 MB at most."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries while Redis is away
+_PROBE: Final = 1.0  # seconds that Redis may take to say that it is there
 
 T = TypeVar("T")
 
@@ -70,6 +73,9 @@ class Graph:
         self._meta = f"{self._prefix}meta"
         self._device = f"{self._prefix}device:"
         self._redis = redis.Redis.from_url(url, decode_responses=False, health_check_interval=30, socket_timeout=30)
+        self._probe = redis.Redis.from_url(
+            url, socket_timeout=_PROBE, socket_connect_timeout=_PROBE, retry=Retry(NoBackoff(), 0)
+        )
         self._stopping = stopping
         self._waiting = waiting
         self._cache: OrderedDict[str, DeviceState] = OrderedDict()
@@ -82,6 +88,14 @@ class Graph:
         if meta.get(b"generation") != self._generation.encode():
             return None
         return {str(k): int(v) for k, v in json.loads(meta.get(b"offsets", b"{}")).items()}
+
+    def why_silent(self) -> str | None:
+        """Why Redis does not answer within a second; None if it does. Apart from the flow's own connections."""
+        try:
+            self._probe.ping()
+        except redis.RedisError as error:
+            return f"Redis at {_without_secret(self.url)} does not answer ({error}); trying again"
+        return None
 
     def clear(self) -> None:
         """Drops every key of this warehouse and starts an empty copy of this generation."""
@@ -140,6 +154,7 @@ class Graph:
     def close(self) -> None:
         self._writer.shutdown()
         self._redis.close()
+        self._probe.close()
 
     def _remember(self, device: str, state: DeviceState) -> DeviceState:
         self._cache[device] = state

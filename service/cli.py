@@ -16,10 +16,9 @@ from typing import Annotated, Any, Final
 import duckdb
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 
 from funnels.definition import load_definition
-from service import show
+from service import logs, show
 from service.ask import ask
 from service.settings import Settings, load_settings
 from sinks.warehouse import unreadable
@@ -49,6 +48,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings fi
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
 err = Console(stderr=True, highlight=False)
+log = logging.getLogger("stitchline")
 
 
 def app() -> None:
@@ -59,7 +59,10 @@ def app() -> None:
     try:
         cli()
     except StitchlineError as error:
-        err.print(f"[red]Error:[/red] {show.plain(str(error))}", soft_wrap=True)
+        if logs.as_json:
+            log.error("%s", error, extra={name: str(value) for name, value in error.facts.items()})
+        else:
+            err.print(f"[red]Error:[/red] {show.plain(str(error))}", soft_wrap=True)
         sys.exit(2 if isinstance(error, _USED_WRONGLY) else 1)
     except duckdb.Error as error:  # met while reading: a block of the file is damaged, or the memory is too small
         err.print(f"[red]Error:[/red] {show.plain(unreadable(error))}", soft_wrap=True)
@@ -79,16 +82,7 @@ def _common(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more, on standard error.")] = False,
 ) -> None:
-    for_people = RichHandler(console=err, show_path=False, markup=False)
-    for_machines = logging.StreamHandler()
-    for_machines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(message)s",
-        handlers=[for_people if err.is_terminal else for_machines],
-    )
-    for noisy in ("httpx", "httpcore", "asyncio", "uvicorn.error"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.configure(err, verbose=verbose)
 
 
 @cli.command()
@@ -111,11 +105,16 @@ def up(
         dependencies(settings, kafka=True) as addresses,
         Service(settings, addresses, stopping) as service,
     ):
-        waits = f"Waiting for events on topic {settings.kafka.topic!r}."
-        err.print(f"The page is at [bold]{service.url}[/bold]. {waits}", soft_wrap=True)
-        err.print(show.producer_command(addresses.bootstrap or "", settings.kafka.topic), markup=False, soft_wrap=True)
+        if logs.as_json:
+            log.info("the page is at %s", service.url, extra={"url": service.url})
+        else:
+            waits = f"Waiting for events on topic {settings.kafka.topic!r}."
+            err.print(f"The page is at [bold]{service.url}[/bold]. {waits}", soft_wrap=True)
+            command = show.producer_command(addresses.bootstrap or "", settings.kafka.topic)
+            err.print(command, markup=False, soft_wrap=True)
         service.wait()
-        err.print("Stopping: what was read is being committed …")
+        if not logs.as_json:
+            err.print("Stopping: what was read is being committed …")
 
 
 @cli.command()
@@ -299,7 +298,10 @@ def doctor(
 
 def _settings(warehouse: Path | None, config: Path | None, **flags: dict[str, Any]) -> Settings:
     given = {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
-    return load_settings(config, warehouse, given)
+    settings = load_settings(config, warehouse, given)
+    if settings.log.format == "json":
+        logs.use_json()
+    return settings
 
 
 def _time(text: str) -> datetime:

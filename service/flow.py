@@ -23,11 +23,12 @@ from flows.records import BATCH
 from flows.source import KafkaSource, partitions_of
 from identity.graph import Graph
 from identity.stitch import Stitcher
+from service.lag import BEHIND, Ends
 from service.settings import Settings
 from service.topics import create_topic
-from service.web.view import FlowState, PartitionState
+from service.web.view import CommitTimes, FlowState, FlowStatus, PartitionState
 from sinks.dead_letters import SUFFIX, DeadLetterTopic
-from sinks.warehouse import Warehouse
+from sinks.warehouse import Progress, Warehouse
 from stitchline.errors import SettingsError, SourceError, TopicMissing, WarehouseUnwritable
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,7 @@ _TRIM_EVERY: Final = 4
 """Checkpoints; it takes 15 ms to 100 ms."""
 _LOOK_FOR_PARTITIONS: Final = timedelta(seconds=20)
 _LOOK_AT_ENDS: Final = timedelta(seconds=1)
-_BEHIND: Final = timedelta(seconds=10)
-"""A flow further behind than this is catching up."""
+_ASK_REDIS: Final = timedelta(seconds=2)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between tries while the warehouse cannot be written
 _RATE_OVER: Final = 5.0  # seconds that the shown rate is an average of
 
@@ -77,14 +77,17 @@ class Flow:
         self._waits: dict[str, str] = {}
         self._serving = False
         self._pause = _FIRST_PAUSE
+        self._silent: dict[str, str] = {}
         self._recent: deque[tuple[float, int]] = deque()
-        self._ends: dict[int, int] = {}
-        self._lag_since: datetime | None = None
-        self._ended = False
+        self._ends = Ends()
+        self._commits = CommitTimes()
+        self._reading = False
+        self._ended: str | None = None
         self._batch = min(BATCH, settings.flow.commit_events)
         self._config = settings.kafka.client_config(bootstrap) if bootstrap is not None else {}
-        dead_letters = self._dead_letter_topic() if bootstrap is not None else None
-        rules = settings.flow_rules()
+        self._dead_letters = self._dead_letter_topic() if bootstrap is not None else None
+        self._held = warehouse.progress()
+        self._checkpointer: Checkpointer | None = None
         self._graph = Graph(
             redis_url,
             warehouse.warehouse_id,
@@ -92,89 +95,128 @@ class Flow:
             stopping,
             lambda why: self._wait("redis", why),
         )
-        stitcher = Stitcher(self._graph, rules.legal, settings.sessions.logout_events, settings.identity.look_back)
-        stitcher.recover(warehouse)
-        self._checkpointer = Checkpointer(
-            warehouse, stitcher, rules, settings.checkpoint_limits(), dead_letters, self._count, self._wait_for_room
-        )
         self._decoder = Decoder(settings.flow.future_skew)
 
     def replay_files(self, files: list[str], read: Callable[[str, int], None] = lambda *_: None) -> None:
         """Runs over `files` to their ends and closes every session."""
-        progress = self._checkpointer.progress
+        checkpointer = self._recover()
+        progress = checkpointer.progress
         source = FileSource(
             files, lambda t: p.next_offset if (p := progress.get((t, 0))) else 0, self._stopping, self._batch, read
         )
         try:
-            self._run(source)
+            self._run(source, checkpointer)
         except SourceError:
-            self._checkpointer.finish(close_sessions=False)  # what was read before the damage is kept
+            checkpointer.finish(close_sessions=False)  # what was read before the damage is kept
             raise
-        self._checkpointer.finish(close_sessions=not self._stopping.is_set())
+        checkpointer.finish(close_sessions=not self._stopping.is_set())
 
     def replay_topic(self, read: Callable[[int, int], None] = lambda *_: None) -> None:
         """Runs over the topic to its end and closes every session. `read` is told records done, and all."""
+        checkpointer = self._recover()
         partitions = partitions_of(self._config, self._settings.kafka.topic, self._stopping, self._kafka_waits)
         ended = threading.Event()
 
         def tell() -> None:
             while not ended.wait(0.5):
-                read(sum(p.next_offset for p in self._checkpointer.progress.values()), sum(self._ends.values()))
+                read(sum(p.next_offset for p in checkpointer.progress.values()), self._ends.total())
 
         for target in (tell, lambda: self._watch(partitions, ended)):
             threading.Thread(target=target, daemon=True).start()
         try:
-            self._run(self._kafka_source(partitions, self._stopping, until_end=True))
+            self._run(self._kafka_source(partitions, self._stopping, until_end=True), checkpointer)
         finally:
             ended.set()
-        self._checkpointer.finish(close_sessions=not self._stopping.is_set())
+        checkpointer.finish(close_sessions=not self._stopping.is_set())
 
     def serve(self) -> None:
         """Runs over the topic until `stopping` is set; partitions added to it are picked up meanwhile."""
-        topic = self._settings.kafka.topic
+        threading.Thread(target=self._ask_redis, name="ask-redis", daemon=True).start()
         self._serving = True
+        try:
+            self._serve(self._recover())
+        except BaseException as error:
+            self._ended = str(error)
+            raise
+        self._ended = "the flow has ended"
+
+    def _serve(self, checkpointer: Checkpointer) -> None:
+        partitions: list[int] = []
         while not self._stopping.is_set():
-            partitions = self._partitions()
-            if not partitions:
+            partitions = self._partitions() or partitions
+            if self._stopping.is_set():
                 break
-            log.info("reading topic %s, partitions %s", topic, ", ".join(map(str, partitions)))
+            self._log_offsets("reading topic %s from offsets %s", partitions)
             again = _EitherEvent(self._stopping)
             watcher = threading.Thread(target=self._watch, args=(partitions, again), name="watch", daemon=True)
             watcher.start()
             try:
-                self._run(self._kafka_source(partitions, again, until_end=False))
+                self._run(self._kafka_source(partitions, again, until_end=False), checkpointer)
             finally:
                 again.set()
                 watcher.join()
-        self._checkpointer.finish(close_sessions=False)
+        checkpointer.finish(close_sessions=False)
+        if partitions:
+            self._log_offsets("stopped reading topic %s; all is committed up to offsets %s", partitions)
 
     def close(self) -> None:
-        self._ended = True
+        self._ended = self._ended or "the flow has ended"
         self._graph.close()
+
+    def _recover(self) -> Checkpointer:
+        """Brings Redis to where the warehouse is, and the checkpointer; waits while Redis is away."""
+        settings, rules = self._settings, self._settings.flow_rules()
+        stitcher = Stitcher(self._graph, rules.legal, settings.sessions.logout_events, settings.identity.look_back)
+        stitcher.recover(self._warehouse)
+        self._checkpointer = Checkpointer(
+            self._warehouse,
+            stitcher,
+            rules,
+            settings.checkpoint_limits(),
+            self._dead_letters,
+            self._count,
+            self._wait_for_room,
+        )
+        return self._checkpointer
+
+    def _progress(self) -> dict[tuple[str, int], Progress]:
+        return self._checkpointer.progress if self._checkpointer is not None else self._held
+
+    def _place(self, partition: int) -> Progress:
+        topic = self._settings.kafka.topic
+        return self._progress().get((topic, partition), Progress(topic, partition))
 
     def state(self) -> FlowState:
         """What the flow is doing, from memory."""
-        progress = self._checkpointer.progress
-        partitions = [
-            PartitionState(
-                topic=p.topic,
-                partition=p.partition,
-                next_offset=p.next_offset,
-                end_offset=max(self._ends.get(p.partition, 0), p.next_offset),
-                watermark=p.watermark,
-                lag_records=max(self._ends.get(p.partition, 0) - p.next_offset, 0),
-            )
-            for p in sorted(progress.values(), key=lambda p: (p.topic, p.partition))
-            if p.topic == self._settings.kafka.topic
-        ]
-        records = sum(p.lag_records for p in partitions)
-        newest = max((p.last_kafka_at for p in progress.values() if p.last_kafka_at), default=None)
-        lag = max(datetime.now(UTC) - newest, timedelta()) if records and newest is not None else timedelta()
-        if self._ended:
-            return FlowState("stopped", "the flow has ended", 0.0, records, lag, partitions)
-        if self._waits:
-            return FlowState("waiting", "; ".join(self._waits.values()), self._rate(), records, lag, partitions)
-        return FlowState("catching up" if lag > _BEHIND else "running", "", self._rate(), records, lag, partitions)
+        now = datetime.now(UTC)
+        places = [p for p in self._progress().values() if p.topic == self._settings.kafka.topic]
+        partitions = [self._state_of(p, now) for p in sorted(places, key=lambda p: p.partition)]
+        lag = max((p.lag for p in partitions), default=timedelta())
+        waits, silent, ended = self._waits.copy(), self._silent.copy(), self._ended
+        status: FlowStatus = "catching up" if lag > BEHIND else "running"
+        detail = "; ".join((waits or silent).values())
+        if ended is not None:
+            status, detail = "stopped", ended
+        elif waits:
+            status = "waiting"
+        elif not self._reading:
+            status, detail = "waiting", detail or "getting ready to read"
+        return FlowState(
+            status,
+            detail,
+            0.0 if ended is not None else self._rate(),
+            sum(p.lag_records for p in partitions),
+            lag,
+            partitions,
+            waits_for=tuple(waits),
+            silent=tuple(silent),
+            recut=self.counts.recut,
+            commits=self._commits,
+        )
+
+    def _state_of(self, p: Progress, now: datetime) -> PartitionState:
+        records, lag = self._ends.lag(p, now)
+        return PartitionState(p.topic, p.partition, p.next_offset, self._ends.of(p), p.watermark, records, lag, p)
 
     def _partitions(self) -> list[int]:
         """The topic's, which is made, with the one of its dead letters, if the settings want that."""
@@ -194,7 +236,7 @@ class Flow:
         topic = self._settings.kafka.topic
 
         def next_offset(partition: int) -> int | None:
-            p = self._checkpointer.progress.get((topic, partition))
+            p = self._progress().get((topic, partition))
             return p.next_offset if p else None
 
         return KafkaSource(
@@ -208,14 +250,15 @@ class Flow:
             waiting=self._kafka_waits,
         )
 
-    def _run(self, source: FileSource | KafkaSource) -> None:
+    def _run(self, source: FileSource | KafkaSource, checkpointer: Checkpointer) -> None:
         self.counts.first_read_at = self.counts.first_read_at or datetime.now(UTC)
         # A batch of records is many thousand objects without a cycle among them, which the collector would look through
         # again and again: a tenth of the time. It is called after each checkpoint instead, when they are gone.
         gc.collect()
         gc.freeze()
         gc.disable()
-        flow = dataflow.build(source, self._decoder, self._checkpointer)
+        flow = dataflow.build(source, self._decoder, checkpointer)
+        self._reading = True
         dataflow.run(flow, min(self._settings.flow.workers, len(source.list_parts())))
 
     def _watch(self, partitions: list[int], again: threading.Event) -> None:
@@ -228,15 +271,17 @@ class Flow:
                 try:
                     for partition in partitions:
                         _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)
-                        self._ends[partition] = end
+                        self._look(partition, end)
+                    self._heard("kafka", None)
                     if time.monotonic() >= look_again:
                         look_again = time.monotonic() + _LOOK_FOR_PARTITIONS.total_seconds()
                         found = sorted(consumer.list_topics(topic, timeout=5).topics[topic].partitions)
                         if found and found != partitions:
-                            log.info("topic %s has %d partitions now, %d before", topic, len(found), len(partitions))
+                            told = {"topic": topic, "partitions": len(found), "before": len(partitions)}
+                            log.info("topic %s has %d partitions now, %d before", *told.values(), extra=told)
                             again.set()
                 except KafkaException as error:
-                    log.debug("could not look at topic %s: %s", topic, error)
+                    self._heard("kafka", f"Kafka is away ({error.args[0].str()}); waiting for it")
         finally:
             consumer.close()
 
@@ -250,6 +295,31 @@ class Flow:
             raise error
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
+    def _look(self, partition: int, end: int) -> None:
+        """Notes where the partition ends, and tells when that makes it another thing than it was."""
+        place, now = self._place(partition), datetime.now(UTC)
+        standing = self._ends.look(place, end, now)
+        if standing is None:
+            return
+        records, lag = self._ends.lag(place, now)
+        where: dict[str, object] = {"topic": place.topic, "partition": partition, "offset": place.next_offset}
+        if standing == "at its end":
+            log.info("topic %s partition %d is at its end, offset %d", *where.values(), extra=where)
+        else:
+            told = where | {"lag_records": records, "lag_seconds": round(lag.total_seconds(), 1)}
+            log.info("topic %s partition %d is behind at offset %d: %d records, %.1f s", *told.values(), extra=told)
+
+    def _ask_redis(self) -> None:
+        """Asks Redis now and then, so that it is known to be away before the flow needs it."""
+        while self._ended is None and not self._stopping.wait(_ASK_REDIS.total_seconds()):
+            self._heard("redis", self._graph.why_silent())
+
+    def _log_offsets(self, text: str, partitions: list[int]) -> None:
+        topic = self._settings.kafka.topic
+        offsets = {str(partition): self._place(partition).next_offset for partition in partitions}
+        shown = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
+        log.info(text, topic, shown, extra={"topic": topic, "offsets": offsets})
+
     def _count(self, done: Committed) -> None:
         self._pause = _FIRST_PAUSE
         self._wait("warehouse", None)
@@ -262,6 +332,7 @@ class Flow:
         counts.recut += done.recut
         counts.checkpoints += 1
         counts.last_commit_at = datetime.now(UTC)
+        self._commits.saw(timedelta(seconds=done.seconds))
         self._recent.append((time.monotonic(), done.consumed))
         self._told(done)
         gc.collect()
@@ -280,13 +351,27 @@ class Flow:
 
     def _wait(self, what: str, why: str | None) -> None:
         if why is None:
-            if self._waits.pop(what, None) is not None:
-                log.info("%s %s again", what.capitalize(), "can be written" if what == "warehouse" else "answers")
-        elif what not in self._waits:
-            self._waits[what] = why
-            log.warning("%s", why)
+            self._back(self._waits, self._silent, what)
         else:
-            self._waits[what] = why
+            self._away(self._waits, self._silent, what, why)
+
+    def _heard(self, what: str, why: str | None) -> None:
+        """`what` answered when it was asked; or did not, and `why`. Whether the flow needs it now, `_wait` says."""
+        if why is None:
+            self._back(self._silent, self._waits, what)
+        else:
+            self._away(self._silent, self._waits, what, why)
+
+    def _away(self, known: dict[str, str], elsewhere: dict[str, str], what: str, why: str) -> None:
+        is_news = what not in known and what not in elsewhere
+        known[what] = why
+        if is_news:
+            log.warning("%s", why, extra={"service": what})
+
+    def _back(self, known: dict[str, str], elsewhere: dict[str, str], what: str) -> None:
+        if known.pop(what, None) is not None and what not in elsewhere:
+            again = "can be written" if what == "warehouse" else "answers"
+            log.info("%s %s again", what.capitalize(), again, extra={"service": what})
 
     def _dead_letter_topic(self) -> DeadLetterTopic:
         """The first client that is given [kafka.config], before anything is connected to."""

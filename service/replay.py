@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.files import STDIN, topic_of
+from service import logs
 from service.flow import Flow
 from service.runtime import dependencies, open_warehouse, stop_on_signals
 from service.settings import Settings
@@ -23,7 +24,7 @@ def replay_files(settings: Settings, files: list[str], console: Console) -> dict
         topic_of(file)  # before anything is started for a file that is not there
     sizes = {file: Path(file).stat().st_size for file in files if file != STDIN and Path(file).is_file()}
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, disable=logs.as_json) as bar:
         task = bar.add_task("replaying", total=sum(sizes.values()) or None)
         done: dict[str, int] = {}
 
@@ -43,7 +44,7 @@ def replay_topic(settings: Settings, console: Console) -> dict[str, Any]:
         TextColumn("records"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, disable=logs.as_json) as bar:
         task = bar.add_task(f"replaying topic {settings.kafka.topic}", total=None)
         return _replay(
             settings,

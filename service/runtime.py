@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from funnels.definition import FunnelDefinition, load_definition
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
+from service.nightly import Nightly
 from service.settings import Settings
 from service.web.app import create_app
 from service.web.view import FlowState
@@ -38,6 +39,11 @@ log = logging.getLogger(__name__)
 EMBEDDED_PARTITIONS: Final = 4
 """Of the topic on a Kafka of our own: as many as a machine of a few cores has use for."""
 
+
+_DRIFT: Final = (
+    "%d of %d sessions differ from what the batch definition makes of the stored events. `stitchline reconcile` names "
+    "them, `stitchline reconcile --repair` rewrites them. If no setting of the sessions was changed, please report it."
+)
 
 _WAREHOUSE_PATIENCE: Final = timedelta(seconds=5)
 """A question on the command line holds the file for a second at most."""
@@ -112,6 +118,8 @@ class Service:
         self._stopping = stopping
         self._funnels = _definitions(settings.funnels)
         self._failure: BaseException | None = None
+        self._reconciling = threading.Lock()
+        self._comparing: duckdb.DuckDBPyConnection | None = None
         self.warehouse = open_warehouse(settings)
         try:
             self.flow = Flow(settings, self.warehouse, addresses.redis_url, addresses.bootstrap, stopping)
@@ -122,9 +130,7 @@ class Service:
         key = secrets.token_urlsafe(32)
         self._app = create_app(self, token=token, key=key, host=settings.web.host)
         self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._app, host=settings.web.host, port=settings.web.port, log_level="warning", access_log=False
-            )
+            uvicorn.Config(self._app, host=settings.web.host, port=settings.web.port, log_config=None, access_log=False)
         )
         try:
             self._sockets = [_bound(settings.web.host, settings.web.port, any_port=any_port)]
@@ -142,11 +148,16 @@ class Service:
     def __enter__(self) -> Service:
         self._web.start()
         self._flow.start()
+        if self._settings.schedule.reconcile_at is not None:
+            Nightly(
+                self._settings.schedule.reconcile_at, lambda: self.reconcile(None, mend=False), self._stopping
+            ).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commits what was read, then lets go of everything. Raises what kept it from being committed."""
         self._stopping.set()
+        self._end_comparing()
         self._flow.join()
         self._app.state.live.close()
         self._server.should_exit = True
@@ -176,7 +187,33 @@ class Service:
         return self._funnels
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
-        return reconcile(self.warehouse, self._settings.flow_rules(), since=since, mend=mend)
+        """One at a time. What differs and is not mended is an error in the log."""
+        with self._reconciling, self.warehouse.reader() as self._comparing:
+            if self._stopping.is_set():
+                raise StitchlineError("The service is stopping. Ask again when it runs.")
+            rules = self._settings.flow_rules()
+            found = reconcile(self.warehouse, rules, since=since, mend=mend, reader=self._comparing)
+        told = {"differing": found.differing, "sessions": found.sessions, "seconds": round(found.seconds, 1)}
+        if not found.differing:
+            log.info("0 of %d sessions differ from the batch definition", found.sessions, extra=told)
+        elif found.repaired:
+            log.warning(
+                "%d of %d sessions differed from the batch definition and were repaired",
+                found.differing,
+                found.sessions,
+                extra=told,
+            )
+        else:
+            log.error(_DRIFT, found.differing, found.sessions, extra=told)
+        return found
+
+    def _end_comparing(self) -> None:
+        """Interrupts a comparison that runs, statement by statement; one that mends is waited for."""
+        while not self._reconciling.acquire(timeout=0.05):
+            if self._comparing is not None:
+                with suppress(duckdb.ConnectionException):  # it is over
+                    self._comparing.interrupt()
+        self._reconciling.release()
 
     def back_up(self, folder: Path) -> Manifest:
         return back_up(self.warehouse, folder, self._stopping)

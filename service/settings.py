@@ -10,11 +10,20 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, get_origin
+from typing import Annotated, Any, Final, Literal, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as NotJson
 
@@ -153,6 +162,35 @@ class WebSettings(_Section):
     token: SecretStr | None = Field(default=None, description="What the page and the API ask for.")
 
 
+def _time_of_day(value: object) -> time | None:
+    """A time of the day, UTC; None for "off"."""
+    if value is None or value == "off":
+        return None
+    try:
+        at = value if isinstance(value, time) else time.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is not None:
+        raise ValueError(f"{value!r} is no time of day: write it in UTC, as 03:00, or off")
+    return at
+
+
+TimeOfDay = Annotated[time | None, BeforeValidator(_time_of_day)]
+
+
+class ScheduleSettings(_Section):
+    reconcile_at: TimeOfDay = Field(
+        default=time(3),
+        description="When, each day (UTC), the service compares all sessions with the batch definition; or off.",
+    )
+
+
+class LogSettings(_Section):
+    format: Literal["text", "json"] = Field(
+        default="text", description="text is for people, json for collectors of logs: one object a line."
+    )
+
+
 class Settings(BaseSettings):
     """All settings of Stitchline."""
 
@@ -172,6 +210,8 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     flow: FlowSettings = FlowSettings()
     web: WebSettings = WebSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    log: LogSettings = LogSettings()
     funnels: DirectoryPath | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."
     )
@@ -262,6 +302,8 @@ def _shown(value: Any) -> str:
 
     if isinstance(value, timedelta):
         return format_duration(value)
+    if isinstance(value, time):
+        return value.isoformat("minutes")
     if isinstance(value, frozenset):
         return ", ".join(sorted(value)) or "none"
     if value is None or value == {}:

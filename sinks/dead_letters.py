@@ -53,17 +53,19 @@ class DeadLetterTopic:
         for table in letters:
             for row in table.to_pylist():
                 self._produce(f"{row['topic']}{SUFFIX}", row)
-        began = spoken = time.monotonic()
+        began, told = time.monotonic(), False
         while self._producer.flush(_PAUSE):
-            now = time.monotonic()
-            if self._stopping.is_set() and now - began > _PATIENCE:
+            waited = time.monotonic() - began
+            if self._stopping.is_set() and waited > _PATIENCE:
                 raise StitchlineError(
                     f"{len(self._producer)} dead letters were not acknowledged by Kafka before the stop. Nothing is "
                     "lost: their records are read again at the next start."
                 )
-            if now - spoken > _PATIENCE:
-                spoken = now
+            if waited > _PATIENCE and not told:
+                told = True
                 log.warning("%d dead letters are not acknowledged yet; waiting for Kafka", len(self._producer))
+        if told:
+            log.info("all dead letters are acknowledged now")
 
     def _produce(self, topic: str, row: dict[str, Any]) -> None:
         if time.monotonic() < self._missing.get(topic, 0.0):

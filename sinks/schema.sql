@@ -1,4 +1,4 @@
--- The stream's tables, version 2. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake.
+-- The stream's tables, version 3. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake.
 create schema if not exists stream;
 
 create table stream.warehouse (
@@ -184,6 +184,15 @@ create table stream.progress (
     late bigint not null,
     foreign_keys bigint not null,       -- records whose message key was not their anonymousId
     committed_at timestamptz not null
+);
+
+-- What each comparison of all sessions with the batch definition found.
+create table stream.reconciliations (
+    compared_at timestamptz not null,   -- when it began
+    seconds double not null,            -- how long it took
+    sessions bigint not null,           -- as many as the batch definition has
+    differing bigint not null,
+    repaired boolean not null           -- whether those that differed were rewritten
 );
 
 -- Every id seen and whose it is after the last fact.

@@ -18,12 +18,14 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, R
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from service.web import readings
+from service.web.metrics import Metrics
 from service.web.models import (
     BackupQuestion,
     DeadLetters,
     Health,
     PartitionAnswer,
     Problem,
+    Readiness,
     ReconcileQuestion,
     Sessions,
     SessionWithEvents,
@@ -98,9 +100,10 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None) -> APIRouter:
-    """The routes under /api and /health; one question may take `timeout`. What writes files is done for those who know
-    the `key`, if there is one."""
+    """The routes under /api and /health, and /metrics; one question may take `timeout`. What writes files is done for
+    those who know the `key`, if there is one."""
     router = APIRouter()
+    metrics = Metrics(view)
     seats = threading.BoundedSemaphore(_AT_ONCE)
 
     @contextmanager
@@ -227,6 +230,28 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
     async def live() -> Health:
         """Whether the process answers; needs no token."""
         return Health(status="alive")
+
+    @router.get("/health/ready", tags=["health"], responses={503: {"model": Readiness, "description": "Not ready."}})
+    async def ready(response: Response) -> Readiness:
+        """Whether the flow runs and Kafka and Redis answer, and else why not; needs no token.
+
+        From memory, so that it answers at once whatever is away.
+        """
+        reasons = view.flow_state().why_not_ready()
+        if reasons:
+            response.status_code = 503
+        return Readiness(status="not ready" if reasons else "ready", reasons=reasons)
+
+    @router.get(
+        "/metrics",
+        tags=["health"],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format, or OpenMetrics."}},
+    )
+    def prometheus(request: Request) -> Response:
+        """What the flow did and how it stands, for Prometheus."""
+        text, media_type = metrics.text(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": media_type})
 
     return router
 

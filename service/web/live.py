@@ -34,7 +34,7 @@ _PATIENCE = timedelta(milliseconds=200)
 _PATIENCE_AT_FIRST = timedelta(seconds=2)
 """And this long when it has none: a page of dashes helps nobody, nor does no page."""
 
-_EVERYBODY = ("flow", "partitions", "totals", "people", "sessions")
+_EVERYBODY = ("flow", "partitions", "totals", "people", "sessions", "reconciliation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class LiveFeed:
             "totals": _Schedule(self._query(readings.read_totals), self._quick, tick),
             "people": _Schedule(self._query(readings.read_people), self._quick, 5 * tick),
             "sessions": _Schedule(self._query(readings.read_sessions), self._quick, 2 * tick),
+            "reconciliation": _Schedule(self._query(readings.read_reconciliation), self._quick, 5 * tick),
         }
 
     # --- what the page uses -------------------------------------------------------------------------------------
@@ -176,10 +177,12 @@ class LiveFeed:
             reading = await loop.run_in_executor(schedule.lane, schedule.read)
         except (duckdb.Error, OSError, StitchlineError) as error:
             if not self._closed:
-                log.warning("the page's part %s cannot be read: %s", name, error)
+                if name not in self._problems:
+                    log.warning("the page's part %s cannot be read: %s", name, error)
                 self._problems[name] = str(error)
         else:
-            self._problems.pop(name, None)
+            if self._problems.pop(name, None) is not None:
+                log.info("the page's part %s can be read again", name)
             if name == "flow":
                 self._rates.append(reading["point"])
                 reading["texts"]["peak"] = wording.rate(max(rate for _, rate in self._rates))

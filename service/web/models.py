@@ -154,6 +154,13 @@ class State(BaseModel):
     totals: Totals
 
 
+class Readiness(BaseModel):
+    """Whether the flow does its work."""
+
+    status: str = Field(examples=["ready", "not ready"])
+    reasons: list[str] = Field(description="Why it is not ready, in plain words.")
+
+
 class Health(BaseModel):
     """The process answers."""
 

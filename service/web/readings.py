@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from flows.reconcile import last_reconciliation
 from funnels import FunnelDefinition, run_funnel
 from service.web import wording
 from service.web.rows import iso_utc, query_rows
@@ -16,7 +17,8 @@ from stitchline.durations import format_duration
 SESSIONS_SHOWN = 12
 
 Reading = dict[str, Any]
-"""One part of the page as JSON: `texts` by place, `times` by place, `rows` of a table, and what a chart needs."""
+"""One part of the page as JSON: `texts` by place, `times` by place, `flags` by what they show or hide, `rows` of a
+table, and what a chart needs."""
 
 AS_KNOWN_NOW = """
 left join stream.person_overrides o
@@ -106,6 +108,26 @@ def read_sessions(con: duckdb.DuckDBPyConnection) -> Reading:
     """The sessions that began last, newest first."""
     bounds = {"since": newest_since(con, SESSIONS_SHOWN), "limit": SESSIONS_SHOWN}
     return {"rows": [_session_row(row) for row in query_rows(con, _NEWEST_SESSIONS, bounds)]}
+
+
+def read_reconciliation(con: duckdb.DuckDBPyConnection) -> Reading:
+    """Whether the last comparison found the sessions to be what the batch definition says, and when it was."""
+    last = last_reconciliation(con)
+    if last is None:
+        return {
+            "texts": {"verdict": "Sessions were not compared with the batch definition yet", "drift": ""},
+            "times": {"compared_at": ""},
+            "flags": {"compared": False, "drift": False},
+        }
+    verdict, drift = "Sessions equal the batch definition", ""
+    if last.differing:
+        some = f"{wording.number(last.differing)} of {wording.number(last.sessions)} sessions"
+        verdict, drift = f"{some} were repaired: they differed from the batch definition", f"{some} differ"
+    return {
+        "texts": {"verdict": verdict, "drift": drift},
+        "times": {"compared_at": iso_utc(last.compared_at)},
+        "flags": {"compared": True, "drift": bool(last.differing) and not last.repaired},
+    }
 
 
 def read_flow(state: FlowState, at: datetime) -> Reading:

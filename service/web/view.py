@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import duckdb
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition
 from sinks.backups import Manifest
+from sinks.warehouse import Progress
+
+COMMIT_TIMES: Final = tuple(timedelta(milliseconds=ms) for ms in (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000))
+"""Bounds of the histogram of commits."""
+
+_NAMES: Final = {"kafka": "Kafka", "redis": "Redis", "warehouse": "the warehouse"}
 
 FlowStatus = Literal["running", "waiting", "stopped", "catching up"]
 
@@ -27,6 +34,22 @@ class PartitionState:
     end_offset: int
     watermark: datetime | None
     lag_records: int
+    lag: timedelta = timedelta()
+    progress: Progress | None = None
+    """All that is committed of it."""
+
+
+@dataclass(slots=True)
+class CommitTimes:
+    """How long commits took, since the process began."""
+
+    count: list[int] = field(default_factory=lambda: [0] * (len(COMMIT_TIMES) + 1))
+    """By the first of COMMIT_TIMES that is not below; the last one counts those above all of them."""
+    total: timedelta = timedelta()
+
+    def saw(self, took: timedelta) -> None:
+        self.count[bisect_left(COMMIT_TIMES, took)] += 1
+        self.total += took
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +62,23 @@ class FlowState:
     lag_records: int = 0
     lag: timedelta = timedelta()
     partitions: Sequence[PartitionState] = field(default_factory=tuple)
+    waits_for: Sequence[str] = ()
+    """What the flow cannot go on without, and is away: kafka, redis, warehouse."""
+    silent: Sequence[str] = ()
+    """kafka and redis, if they did not answer when they were asked last, whether or not the flow needs them now."""
+    recut: int = 0
+    """Devices whose sessions were cut again, since the process began."""
+    commits: CommitTimes = field(default_factory=CommitTimes)
+
+    def why_not_ready(self) -> list[str]:
+        """In plain words, without an address or an event: whoever asks has shown no token. Empty if it is ready."""
+        if self.status == "stopped":
+            return ["The flow has ended."]
+        reasons = [f"The flow waits for {_NAMES.get(name, f'the {name}')}." for name in self.waits_for]
+        reasons += [f"{_NAMES[name]} does not answer." for name in self.silent if name not in self.waits_for]
+        if self.status == "waiting" and not reasons:
+            reasons.append("The flow does not read yet.")
+        return reasons
 
 
 class ServiceView(Protocol):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.reconcile import COMPARED, compare, expect, repair
+from flows.reconcile import COMPARED, Reconciliation, compare, expect, last_reconciliation, reconcile, repair
 from flows.rules import FlowRules
 from flows.sessions import SESSIONS, SessionRules
 from sinks.warehouse import Warehouse
@@ -127,3 +128,27 @@ def test_since_leaves_out_what_began_before(world: World) -> None:
     (last,) = world.rows("select max(event_at) from stream.events")[0]
     assert len(differences(world, since=last - timedelta(days=1000))) == len(differences(world)) > 1
     assert len(differences(world, since=last + timedelta(days=1))) == 0
+
+
+def test_what_a_comparison_of_all_found_is_kept(world: World) -> None:
+    def kept() -> Reconciliation | None:
+        with world.warehouse.reader() as con:
+            return last_reconciliation(con)
+
+    assert kept() is None
+    for damage, mend, found in (
+        ("select 1", False, (2, 0, False)),
+        ("update stream.closed_sessions set page_count = 77", False, (2, 1, False)),
+        ("select 1", True, (2, 1, True)),
+        ("select 1", False, (2, 0, False)),
+    ):
+        with world.warehouse.transaction() as con:
+            con.execute(damage)
+        told = reconcile(world.warehouse, FlowRules(), mend=mend)
+        assert (told.sessions, told.differing, told.repaired) == found
+        assert kept() == replace(told, differences=())
+    before = kept()
+    reconcile(world.warehouse, FlowRules(), since=datetime(2000, 1, 1, tzinfo=UTC))
+    assert kept() == before, "what is said of a part says nothing of the whole"
+    assert world.rows("select count(*) from stream.reconciliations") == [(4,)]
+    assert world.rows("select table_name from duckdb_tables() where temporary") == []

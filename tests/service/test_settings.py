@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 
 import pytest
@@ -210,6 +210,25 @@ def test_every_setting_is_described_and_can_be_set(monkeypatch: pytest.MonkeyPat
         assert default.strip(), name
         assert variable == "STITCHLINE_" + name.upper().replace(".", "__")
     assert {name.split(".")[0] for name, *_ in rows} == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [('"04:30"', time(4, 30)), ("04:30:00", time(4, 30)), ('"off"', None), ('"23:59:59"', time(23, 59, 59))],
+)
+def test_a_time_of_day(text: str, at: time | None) -> None:
+    assert load_settings().schedule.reconcile_at == time(3)
+    write(f"[schedule]\nreconcile_at = {text}\n")
+    assert load_settings().schedule.reconcile_at == at
+
+
+@pytest.mark.parametrize("text", ['"25:00"', '"soon"', '"03:00+01:00"', "3", '""'])
+def test_no_time_of_day(text: str) -> None:
+    write(f"[schedule]\nreconcile_at = {text}\n")
+    with pytest.raises(
+        SettingsError, match=r"schedule\.reconcile_at .* is no time of day: write it in UTC, as 03:00, or off"
+    ):
+        load_settings()
 
 
 @given(st.timedeltas(min_value=timedelta(milliseconds=1), max_value=timedelta(days=365)))

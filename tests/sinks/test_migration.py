@@ -7,9 +7,13 @@ from pathlib import Path
 
 import duckdb
 
+from flows.reconcile import last_reconciliation
 from sinks.warehouse import SCHEMA_VERSION, Warehouse
 
 ADDED_IN_2 = ("device_type varchar,", "browser varchar,", "os varchar,")
+ADDED_IN_3 = (
+    "-- What each comparison of all sessions with the batch definition found.\ncreate table stream.reconciliations ("
+)
 
 
 _EVENT = """
@@ -22,7 +26,9 @@ select ? as message_id, 'track' as type, 'E' as name, 'd' as anonymous_id, 'anon
 
 def version_1(path: Path) -> None:
     """A warehouse as version 1 made it, with two events of one device."""
-    script = (files("sinks") / "schema.sql").read_text()
+    before, _, rest = (files("sinks") / "schema.sql").read_text().partition(ADDED_IN_3)
+    script = before + rest.partition(");\n")[2]
+    assert "reconciliations" not in script
     before, table, rest = script.partition("create table stream.events (")
     columns, end, after = rest.partition(");")
     kept = [line for line in columns.splitlines() if not line.strip().startswith(ADDED_IN_2)]
@@ -51,5 +57,6 @@ def test_from_version_1(tmp_path: Path) -> None:
         kept = con.execute("select message_id, device_type, browser, os from stream.events order by message_id")
         assert kept.fetchall() == [("m", "ios", None, "iOS"), ("n", None, None, None)]
         assert con.execute("select * from stream.session_events").fetchall() == []
+        assert last_reconciliation(con) is None
     with Warehouse.open(tmp_path / "old.duckdb") as again:
         assert again.warehouse_id == "w"

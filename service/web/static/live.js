@@ -53,9 +53,10 @@
     for (const [key, iso] of Object.entries(reading.times ?? {})) {
       for (const element of all(`[data-time="${part}.${key}"]`)) setTime(element, iso);
     }
-    if ("empty" in reading) {
-      for (const element of all(`[data-show="${part}.empty"]`)) element.hidden = !reading.empty;
-      for (const element of all(`[data-hide="${part}.empty"]`)) element.hidden = reading.empty;
+    const flags = { ...reading.flags, ...("empty" in reading && { empty: reading.empty }) };
+    for (const [key, on] of Object.entries(flags)) {
+      for (const element of all(`[data-show="${part}.${key}"]`)) element.hidden = !on;
+      for (const element of all(`[data-hide="${part}.${key}"]`)) element.hidden = on;
     }
     (reading.bars ?? []).forEach((bar, index) => placeBar(index, bar));
     if (reading.rows) placeRows(part, reading.rows);
@@ -201,7 +202,7 @@
     source?.close();
     source = new EventSource(document.body.dataset.live);
     source.addEventListener("history", (event) => addPoints(JSON.parse(event.data).points));
-    for (const part of ["flow", "partitions", "totals", "people", "sessions", "funnel", "problem"]) {
+    for (const part of ["flow", "partitions", "totals", "people", "sessions", "reconciliation", "funnel", "problem"]) {
       source.addEventListener(part, (event) => take(part, JSON.parse(event.data)));
     }
     source.addEventListener("error", lost);

@@ -35,7 +35,7 @@ def test_beyond_loopback_a_token_is_demanded(untouched: Shop, host: str, token: 
         create_app(untouched, host=host, token=token)
 
 
-@pytest.mark.parametrize("path", ["/", "/api/state", "/api/openapi.json", "/api/live", "/nope"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/api/state", "/api/openapi.json", "/api/live", "/nope"])
 def test_without_the_token_nothing_is_seen(guarded: httpx.Client, path: str) -> None:
     answer = guarded.get(path)
     assert answer.status_code == 401
@@ -43,7 +43,7 @@ def test_without_the_token_nothing_is_seen(guarded: httpx.Client, path: str) -> 
     assert "Authorization: Bearer" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/static/app.css", "/static/favicon.svg", "/login"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/static/app.css", "/static/favicon.svg", "/login"])
 def test_but_the_probe_and_the_way_in(guarded: httpx.Client, path: str) -> None:
     assert guarded.get(path).status_code == 200
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from service.web import create_app
+from service.web import FlowState, create_app
 from tests.service.web.shop import PURCHASE, Server, Shop, at
 
 SIGNED_UP, ONE_PAGE, STILL_OPEN = "5e551011" * 4, "5e551022" * 4, "5e551033" * 4
@@ -17,6 +17,31 @@ SIGNED_UP, ONE_PAGE, STILL_OPEN = "5e551011" * 4, "5e551022" * 4, "5e551033" * 4
 def test_the_process_says_that_it_is_alive(reading_api: httpx.Client) -> None:
     answer = reading_api.get("/health/live")
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+@pytest.mark.parametrize(
+    ("state", "reasons"),
+    [
+        (FlowState("running"), []),
+        (FlowState("catching up", "a backlog"), []),
+        (FlowState("stopped", "no broker at 10.0.0.1 knows"), ["The flow has ended."]),
+        (FlowState("waiting", "getting ready to read"), ["The flow does not read yet."]),
+        (FlowState("waiting", "no broker at 10.0.0.1 answers", waits_for=("kafka",)), ["The flow waits for Kafka."]),
+        (FlowState("waiting", "the disk is full", waits_for=("warehouse",)), ["The flow waits for the warehouse."]),
+        (FlowState("running", "Redis at 10.0.0.2 is away", silent=("redis",)), ["Redis does not answer."]),
+        (
+            FlowState("waiting", "all is away", waits_for=("kafka",), silent=("kafka", "redis")),
+            ["The flow waits for Kafka.", "Redis does not answer."],
+        ),
+    ],
+)
+def test_it_is_ready_when_the_flow_runs_and_the_services_answer(
+    api: httpx.Client, shop: Shop, state: FlowState, reasons: list[str]
+) -> None:
+    shop.state = state
+    answer = api.get("/health/ready")
+    assert answer.json() == {"status": "not ready" if reasons else "ready", "reasons": reasons}
+    assert answer.status_code == (503 if reasons else 200)
 
 
 def test_a_funnel(reading_api: httpx.Client) -> None:
@@ -196,6 +221,8 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/sql",
         "/api/state",
         "/health/live",
+        "/health/ready",
+        "/metrics",
     }
     for path, operations in document["paths"].items():
         for operation in operations.values():

@@ -54,7 +54,8 @@ def open_page(browser: Browser, server: Server) -> Iterator[Opener]:
 
 
 def step(page: Page, number: int) -> str:
-    """The text of a funnel's step, its spaces made plain."""
+    """The text of a funnel's step, its spaces made plain; how it reads depends on the style sheet."""
+    page.wait_for_load_state()
     return " ".join(page.locator(".step").nth(number).inner_text().replace("\u202f", " ").split())
 
 
@@ -117,6 +118,30 @@ def test_what_is_written_shows_by_itself(shop: Shop, open_page: Opener) -> None:
     expect(page.locator("[data-text='flow.rate']")).to_have_text("98,765")
     expect(page.locator("[data-text='flow.lag_unit']")).to_have_text("record")
     expect(page.locator("[data-rows=partitions] tr")).to_have_count(0)
+
+
+def test_whether_sessions_are_what_the_batch_definition_says(shop: Shop, open_page: Opener) -> None:
+    page = open_page(shop)
+    line, warning = page.locator(".compared"), page.locator(".notice.drift")
+    expect(line).to_have_text("Sessions were not compared with the batch definition yet.", use_inner_text=True)
+    expect(warning).to_be_hidden()
+    now = datetime.now(UTC)
+    compared = "insert into stream.reconciliations values (?, 2.5, 3605, ?, ?)"
+    shop.write(compared, now - timedelta(hours=3, minutes=1), 0, False)
+    expect(line).to_have_text("Sessions equal the batch definition, checked 3\u202fh ago.")
+    shop.write(compared, now - timedelta(hours=2), 1200, False)
+    expect(warning).to_be_visible()
+    expect(warning).to_contain_text("1,200 of 3,605 sessions differ from what the batch definition makes of")
+    expect(warning).to_contain_text("found 2\u202fh ago")
+    expect(line).to_be_hidden()
+    page.reload()
+    expect(warning).to_be_visible()
+    expect(line).to_be_hidden()
+    shop.write(compared, now - timedelta(minutes=5), 1200, True)
+    expect(line).to_contain_text(
+        "1,200 of 3,605 sessions were repaired: they differed from the batch definition, checked"
+    )
+    expect(warning).to_be_hidden()
 
 
 def test_the_chart_is_drawn_and_moves(shop: Shop, open_page: Opener) -> None:
