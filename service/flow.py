@@ -22,6 +22,7 @@ from flows.records import BATCH
 from flows.source import KafkaSource, partitions_of
 from identity.graph import Graph
 from identity.stitch import Stitcher
+from service.lost import LostRecords
 from service.settings import Settings
 from service.topics import create_topic
 from service.web.view import FlowState, PartitionState
@@ -90,6 +91,13 @@ class Flow:
         stitcher.recover(warehouse)
         self._checkpointer = Checkpointer(
             warehouse, stitcher, rules, settings.checkpoint_limits(), dead_letters, self._count
+        )
+        self._lost = LostRecords(
+            warehouse,
+            self._checkpointer,
+            self._producer_config(),
+            settings.kafka.topic,
+            settings.kafka.on_lost_records,
         )
         self._decoder = Decoder(settings.flow.future_skew)
 
@@ -185,6 +193,7 @@ class Flow:
 
     def _kafka_source(self, partitions: list[int], stopping: threading.Event, *, until_end: bool) -> KafkaSource:
         topic = self._settings.kafka.topic
+        self._lost.recognise()
 
         def next_offset(partition: int) -> int | None:
             p = self._checkpointer.progress.get((topic, partition))
@@ -199,6 +208,7 @@ class Flow:
             batch=self._batch,
             until_end=until_end,
             waiting=self._kafka_waits,
+            skip=self._lost.skip,
         )
 
     def _run(self, source: FileSource | KafkaSource) -> None:
@@ -227,6 +237,8 @@ class Flow:
                         found = sorted(consumer.list_topics(topic, timeout=5).topics[topic].partitions)
                         if found and found != partitions:
                             log.info("topic %s has %d partitions now, %d before", topic, len(found), len(partitions))
+                            again.set()
+                        if self._lost.is_another_topic():
                             again.set()
                 except KafkaException as error:
                     log.debug("could not look at topic %s: %s", topic, error)

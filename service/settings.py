@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, get_origin
+from typing import Annotated, Any, Final, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, DirectoryPath, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -47,6 +47,10 @@ class KafkaSettings(_Section):
         default=None, ge=1, description="Make the topic, with so many partitions, if it is not there."
     )
     group: str = Field(default="stitchline", description="Consumer group that learns the offsets, for lag tools alone.")
+    on_lost_records: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="If Kafka deleted records before they were read: stop, or skip them and keep note of it.",
+    )
     config: dict[str, str] = Field(
         default_factory=dict,
         repr=False,

@@ -1,4 +1,4 @@
--- The stream's tables, version 2. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake.
+-- The stream's tables, version 3. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake.
 create schema if not exists stream;
 
 create table stream.warehouse (
@@ -184,6 +184,22 @@ create table stream.progress (
     late bigint not null,
     foreign_keys bigint not null,       -- records whose message key was not their anonymousId
     committed_at timestamptz not null
+);
+
+-- Which topic that is: one made anew under the same name has another id, and its offsets mean other records.
+create table if not exists stream.topics (
+    topic varchar not null,
+    topic_id varchar not null           -- Kafka's
+);
+
+-- Records that Kafka had lost before they were read, and that the flow was told to go on without.
+create table if not exists stream.lost_records (
+    topic varchar not null,
+    "partition" integer not null,
+    from_offset bigint not null,        -- where the flow would have gone on
+    to_offset bigint not null,          -- where it went on; below from_offset if the offsets begin anew
+    reason varchar not null,
+    noted_at timestamptz not null
 );
 
 -- Every id seen and whose it is after the last fact.

@@ -52,6 +52,20 @@ class Forked:
         os.kill(self.pid, signal.SIGTERM)
 
 
+def forked(run: Run, *arguments: str, exits: int = 0) -> str:
+    """Runs a command of `run` to its end and returns all that it said."""
+    process = Forked(run, *arguments)
+    status = process.wait(120)
+    said = "".join(process.log.rest())
+    assert status == exits, f"{arguments} exited {status}: {said}"
+    return said
+
+
+def replay(run: Run) -> None:
+    """Replays the topic of `run`."""
+    forked(run, "replay", "--topic", run.topic)
+
+
 def _command(arguments: tuple[str, ...], environment: Mapping[str, str], tells: Connection) -> None:
     os.environ.clear()
     os.environ.update(environment)
