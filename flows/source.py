@@ -50,7 +50,7 @@ _PAUSE: Final = 0.1  # seconds
 """Between two reads of a partition that gave less than a quarter of a batch: small ones cost more than they are worth,
 and what is visible within two seconds may wait a tenth of one. Bytewax would wait by the wall clock, which may be set
 back by an hour, so the partition does it itself."""
-_LOOK_FOR: Final = 0.2  # seconds that a broker may take to say that it is back
+_LOOK_FIRST, _LOOK_FOR = 1.0, 0.2  # seconds that a broker may take to say that it is there, and that it is back
 _LOOK_AFTER_LOSS: Final = 5.0  # seconds that a broker may take to say what it has
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 10.0  # seconds
 
@@ -188,7 +188,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._committed = source.next_offset(partition)
         self._next = self._committed or 0
         self._at_end = False
-        self._away: str | None = None
+        self._doubt: str | None = None
+        self._away = False
         self._due = 0.0  # by the monotonic clock
         self._consumer = Consumer({**source.config, "error_cb": self._on_error})
         start = OFFSET_BEGINNING if self._committed is None else self._committed
@@ -207,8 +208,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._back()
         for message in told:  # the end of the partition is told behind its last record
             self._note(message)
-        if self._away is not None and not messages:
-            self._look_whether_back()
+        if self._doubt is not None and not messages:
+            self._look_whether_away()
         if len(records) < self._source.batch // 4:  # meanwhile librdkafka goes on fetching
             self._due = time.monotonic() + _PAUSE
         else:
@@ -301,30 +302,33 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._consumer.assign([TopicPartition(self._source.topic, self._partition, self._next)])
 
     def _on_error(self, error: KafkaError) -> None:
-        """Brokers come and go; librdkafka connects again with back-off, and meanwhile nothing is at its end."""
+        """Brokers come and go; librdkafka connects again with back-off, and meanwhile nothing is at its end. An error
+        may be of a connection that nobody needs any more: whether it matters is looked into once nothing comes."""
         self._at_end = False
-        if self._away is None:
-            self._away = error.str()
-            self._source.away(self._partition, f"Kafka is away ({error.str()}); waiting for it")
+        self._doubt = error.str()
 
-    def _look_whether_back(self) -> None:
+    def _look_whether_away(self) -> None:
         """The end is told once: where nothing came meanwhile, a broker that is back has to be asked."""
         place = TopicPartition(self._source.topic, self._partition)
         try:
-            _, end = self._consumer.get_watermark_offsets(place, timeout=_LOOK_FOR)
+            _, end = self._consumer.get_watermark_offsets(place, timeout=_LOOK_FOR if self._away else _LOOK_FIRST)
         except KafkaException:
+            if not self._away:
+                self._away = True
+                self._source.away(self._partition, f"Kafka is away ({self._doubt}); waiting for it")
             return
         self._back()
         self._at_end = end <= self._next
 
     def _back(self) -> None:
-        if self._away is not None:
-            self._away = None
+        self._doubt = None
+        if self._away:
+            self._away = False
             self._source.away(self._partition, None)
 
     def _tell_group(self, *, wait: bool = False) -> None:
         committed = self._source.next_offset(self._partition)
-        if committed is None or committed == self._committed or self._away is not None:
+        if committed is None or committed == self._committed or self._doubt is not None:
             return
         self._committed = committed
         offsets = [TopicPartition(self._source.topic, self._partition, committed)]

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import httpx
 import pytest
 import redis
 
 from identity import graph
 from service.embedded import EmbeddedValkey
-from tests.faults.waiting import until
+from tests.faults.waiting import until, waits_for
 from tests.identity.reference import Said, persons_of
 from tests.identity.worlds import PERSONS_NOW, World, alias, anon, check, login, logout
-from tests.whole.runs import Run, Serving, event
+from tests.whole.runs import Run, event
 
 USERS = [f"u{i}" for i in range(8)]
 COMMITS = 6
@@ -265,9 +264,3 @@ def test_the_service_goes_on_through_all_of_it(
     assert sorted(run.rows(PERSONS_NOW)) == sorted(steady.rows(PERSONS_NOW))
     facts = "select * exclude recorded_at from stream.identity_facts order by all"
     assert run.rows(facts) == steady.rows(facts)
-
-
-def waits_for(service: Serving) -> str:
-    """What the flow waits for, as the API tells it."""
-    flow = httpx.get(f"{service.url}/api/state", timeout=30).json()
-    return flow["detail"] if flow["status"] == "waiting" else ""

@@ -76,7 +76,7 @@ class Run:
         try:
             url = re.search(r"http://\S+?(?=\. )", log.until("The page is at", 60))
             assert url is not None
-            yield Serving(url[0], log)
+            yield Serving(url[0], log, process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             status = process.wait(60)
@@ -163,6 +163,7 @@ class Serving:
 
     url: str
     log: Log
+    pid: int
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         answer = httpx.post(f"{self.url}/api/sql", json={"sql": sql}, timeout=30)
