@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all that is needed; each sets up .venv first. `make help` lists the rest.
 .DEFAULT_GOAL := install
-.PHONY: install demo test bench lint format lock clean help
+.PHONY: install demo test prove bench lint format lock clean help
 MAKEFLAGS += --no-print-directory
 
 bin := .venv/bin
@@ -19,6 +19,9 @@ demo: install  ## a shop's events through Kafka into a live page; Ctrl-C ends it
 test: install  ## the whole suite, on a real Kafka and Redis; ARGS="-k sessions" picks some
 	@ci/browser
 	@exec $(bin)/pytest $(ARGS)
+
+prove: install  ## the long forms of the tests, kept in docs/proofs; takes a day; ARGS="--seed 7 tests/faults"
+	@exec $(bin)/python ci/prove.py $(ARGS)
 
 bench: install  ## throughput and latency into bench/RESULTS.md
 	@exec $(bin)/python -m bench $(ARGS)

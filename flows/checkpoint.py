@@ -189,6 +189,15 @@ class Checkpointer:
         if looked:
             self._bots.rest()
 
+    def begin_anew(self, topic: str) -> None:
+        """Puts every partition of `topic` back to its first record. What was counted and the watermarks stay.
+        For a flow that does not run: what it gathered is committed before."""
+        self.finish(close_sessions=False)
+        anew = {key: replace(p, next_offset=0) for key, p in self._progress.items() if key[0] == topic}
+        with self._warehouse.transaction() as con:
+            save_progress(con, list(anew.values()))
+        self._progress.update(anew)
+
     @property
     def progress(self) -> dict[tuple[str, int], Progress]:
         """Where the partitions stand, as committed."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Final
 
@@ -26,7 +28,7 @@ from confluent_kafka import (
 )
 
 from flows.records import BATCH, RawBatch
-from stitchline.errors import SourceError, TopicMissing
+from stitchline.errors import RecordsLost, SourceError, TopicMissing
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +47,52 @@ CONSUMER_DEFAULTS: Final = {
 """librdkafka settings, each of which `[kafka.config]` can override."""
 
 _WAIT_FOR_MORE: Final = 0.02  # seconds that a read may wait for a full batch
-_PAUSE: Final = timedelta(milliseconds=100)
+_PAUSE: Final = 0.1  # seconds
 """Between two reads of a partition that gave less than a quarter of a batch: small ones cost more than they are worth,
-and what is visible within two seconds may wait a tenth of one."""
-_LOOK_FOR: Final = 0.2  # seconds that a broker may take to say that it is back
+and what is visible within two seconds may wait a tenth of one. Bytewax would wait by the wall clock, which may be set
+back by an hour, so the partition does it itself."""
+_LOOK_FIRST, _LOOK_FOR = 1.0, 0.2  # seconds that a broker may take to say that it is there, and that it is back
+_LOOK_AFTER_LOSS: Final = 5.0  # seconds that a broker may take to say what it has
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 10.0  # seconds
 
 Waiting = Callable[[str | None], None]
 """Told why the source waits, and None when it no longer does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Records that Kafka no longer has though the warehouse would go on with them, from `offset` to before `first`.
+
+    Where `offset` is beyond `end`, no such records are known: the topic was made anew, or its brokers forgot what they
+    had acknowledged, and `first` is where all that is there begins.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    first: int
+    """The first offset that is there now."""
+    end: int
+
+    @property
+    def anew(self) -> bool:
+        return self.offset > self.end
+
+    def __str__(self) -> str:
+        where = f"Topic {self.topic!r} partition {self.partition} no longer has offset {self.offset:,}"
+        if self.anew:
+            return (
+                f"{where}, where the warehouse would go on: it ends at {self.end:,}. The topic was made anew, or its "
+                "brokers lost records that they had acknowledged; what was stored of them stays stored"
+            )
+        return (
+            f"{where}, where the warehouse would go on: its first is {self.first:,}. The {self.first - self.offset:,} "
+            f"offsets from {self.offset:,} to {self.first - 1:,} were deleted before they were read"
+        )
+
+
+Skip = Callable[[Lost], None]
+"""Records a loss, after which the flow goes on behind it."""
 
 
 def partitions_of(
@@ -105,21 +145,39 @@ class KafkaSource(FixedPartitionedSource[RawBatch, None]):
         batch: int = BATCH,
         until_end: bool = False,
         waiting: Waiting = lambda _: None,
+        skip: Skip | None = None,
     ) -> None:
+        """`skip` is told of lost records before they are passed over; without it they end the flow (RecordsLost)."""
         self.topic = topic
         self.batch = batch
         self.until_end = until_end
         self.next_offset = next_offset
         self.stopping = stopping
-        self.waiting = waiting
+        self.skip = skip
+        self.busy: dict[int, float] = {}
+        """By thread: when a partition that it reads gave a large batch last, by the monotonic clock."""
         self.config = {"group.id": "stitchline", **CONSUMER_DEFAULTS, **config}
         self._partitions = partitions
+        self._waiting = waiting
+        self._away: set[int] = set()
+        self._telling = threading.Lock()
 
     def list_parts(self) -> list[str]:
         return [f"{partition:05d}" for partition in self._partitions]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> KafkaPartition:
         return KafkaPartition(self, int(for_part))
+
+    def away(self, partition: int, why: str | None) -> None:
+        """Passes on why the first partition that cannot be read waits, and when none does any more."""
+        with self._telling:
+            before = bool(self._away)
+            if why is None:
+                self._away.discard(partition)
+            else:
+                self._away.add(partition)
+            if before != bool(self._away):
+                self._waiting(why)
 
 
 class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
@@ -131,8 +189,9 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._committed = source.next_offset(partition)
         self._next = self._committed or 0
         self._at_end = False
-        self._away: str | None = None
-        self._awake = datetime.now(UTC)
+        self._doubt: str | None = None
+        self._away = False
+        self._due = 0.0  # by the monotonic clock
         self._consumer = Consumer({**source.config, "error_cb": self._on_error})
         start = OFFSET_BEGINNING if self._committed is None else self._committed
         self._consumer.assign([TopicPartition(source.topic, partition, start)])
@@ -140,7 +199,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
     def next_batch(self) -> Iterable[RawBatch]:
         if self._source.stopping.is_set():
             raise StopIteration
-        messages = self._consumer.consume(self._source.batch, _WAIT_FOR_MORE)
+        messages = self._consumer.consume(self._source.batch, self._wait_until_due())
         if self._at_end and self._source.until_end and not messages:
             raise StopIteration
         told = [m for m in messages if m.error() is not None] if any(map(Message.error, messages)) else []
@@ -150,17 +209,19 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._back()
         for message in told:  # the end of the partition is told behind its last record
             self._note(message)
-        if self._away is not None and not messages:
-            self._look_whether_back()
+        if self._doubt is not None and not messages:
+            self._look_whether_away()
         if len(records) < self._source.batch // 4:  # meanwhile librdkafka goes on fetching
-            self._awake = datetime.now(UTC) + _PAUSE
+            self._due = time.monotonic() + _PAUSE
+        else:
+            self._source.busy[threading.get_ident()] = time.monotonic()
         if records:
             self._next = max(self._next, (records[-1].offset() or 0) + 1)
         self._tell_group()
         return [self._batch(records)]
 
     def next_awake(self) -> datetime | None:
-        return self._awake
+        return None  # at once: `_wait_until_due` waits
 
     def snapshot(self) -> None:
         return None
@@ -168,6 +229,16 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
     def close(self) -> None:
         self._tell_group(wait=True)
         self._consumer.close()
+
+    def _wait_until_due(self) -> float:
+        """Waits, unless that held up another partition of this thread. Returns how long a read may wait for more."""
+        now = time.monotonic()
+        if now >= self._due:
+            return _WAIT_FOR_MORE
+        if now - self._source.busy.get(threading.get_ident(), 0.0) < _PAUSE:
+            return 0.0
+        self._source.stopping.wait(self._due - now)
+        return _WAIT_FOR_MORE
 
     def _batch(self, records: list[Message]) -> RawBatch:
         if records:
@@ -194,14 +265,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._next = max(self._next, message.offset() or 0)
             self._back()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise SourceError(
-                f"Topic {self._source.topic!r} partition {self._partition} no longer has offset {self._next}, "
-                f"where the warehouse would go on ({error.str()}). Kafka deleted records that were not read, or the "
-                "topic was made anew. Nothing was skipped: bring the records back, or begin with an empty warehouse.",
-                topic=self._source.topic,
-                partition=self._partition,
-                offset=self._next,
-            )
+            self._miss()
         elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
             raise SourceError(
                 f"Topic {self._source.topic!r} partition {self._partition} cannot be read: {error.str()}.",
@@ -211,31 +275,61 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         else:
             self._on_error(error)
 
-    def _on_error(self, error: KafkaError) -> None:
-        """Brokers come and go; librdkafka connects again with back-off, and meanwhile nothing is at its end."""
-        self._at_end = False
-        if self._away is None:
-            self._away = error.str()
-            self._source.waiting(f"Kafka is away ({error.str()}); waiting for it")
+    def _miss(self) -> None:
+        """Kafka does not have what was asked for: the flow ends, or goes on with the first record that is there."""
+        place = TopicPartition(self._source.topic, self._partition, self._next)
+        try:
+            first, end = self._consumer.get_watermark_offsets(place, timeout=_LOOK_AFTER_LOSS)
+        except KafkaException as error:  # it is asked again once the brokers answer
+            self._consumer.assign([place])
+            self._on_error(error.args[0])
+            return
+        lost = Lost(self._source.topic, self._partition, self._next, first, end)
+        if lost.anew or first > self._next:
+            if self._source.skip is None:
+                raise RecordsLost(
+                    f"{lost}. Nothing was skipped. Bring the records back, or begin with an empty warehouse, or let "
+                    f'the flow go on at offset {first:,} by kafka.on_lost_records = "skip" '
+                    "(STITCHLINE_KAFKA__ON_LOST_RECORDS): copies of what is stored are dropped as ever, and the loss "
+                    "is kept in stream.lost_records.",
+                    topic=lost.topic,
+                    partition=lost.partition,
+                    offset=lost.offset,
+                    first=first,
+                    end=end,
+                )
+            self._source.skip(lost)
+            self._next = first
+        self._consumer.assign([TopicPartition(self._source.topic, self._partition, self._next)])
 
-    def _look_whether_back(self) -> None:
+    def _on_error(self, error: KafkaError) -> None:
+        """Brokers come and go; librdkafka connects again with back-off, and meanwhile nothing is at its end. An error
+        may be of a connection that nobody needs any more: whether it matters is looked into once nothing comes."""
+        self._at_end = False
+        self._doubt = error.str()
+
+    def _look_whether_away(self) -> None:
         """The end is told once: where nothing came meanwhile, a broker that is back has to be asked."""
         place = TopicPartition(self._source.topic, self._partition)
         try:
-            _, end = self._consumer.get_watermark_offsets(place, timeout=_LOOK_FOR)
+            _, end = self._consumer.get_watermark_offsets(place, timeout=_LOOK_FOR if self._away else _LOOK_FIRST)
         except KafkaException:
+            if not self._away:
+                self._away = True
+                self._source.away(self._partition, f"Kafka is away ({self._doubt}); waiting for it")
             return
         self._back()
         self._at_end = end <= self._next
 
     def _back(self) -> None:
-        if self._away is not None:
-            self._away = None
-            self._source.waiting(None)
+        self._doubt = None
+        if self._away:
+            self._away = False
+            self._source.away(self._partition, None)
 
     def _tell_group(self, *, wait: bool = False) -> None:
         committed = self._source.next_offset(self._partition)
-        if committed is None or committed == self._committed or self._away is not None:
+        if committed is None or committed == self._committed or self._doubt is not None:
             return
         self._committed = committed
         offsets = [TopicPartition(self._source.topic, self._partition, committed)]

@@ -6,6 +6,8 @@ Keys, W being the warehouse's id, so that two warehouses can share a Redis
 
 The warehouse is the record. What Redis holds is written after the warehouse's commit, together with the offsets that
 it covers; on start, whatever lies between is made up from the warehouse, and a copy of another generation is dropped.
+Nobody else writes these keys, so while a flow runs `meta` says what it said last, or Redis has lost something (it was
+emptied, swapped, put back to an older copy): every read and write looks at it in the same transaction.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -31,6 +33,19 @@ CACHED_DEVICES: Final = 200_000
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries while Redis is away
 _PROBE: Final = 1.0  # seconds that Redis may take to say that it is there
+_PATIENCE: Final = 10.0  # seconds that an answer may take
+
+_PASSES: Final = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.WatchError,  # also what a connection lost in a transaction is told by
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,  # of a replica, until it has become the master
+)
+"""What is waited for: Redis is away, or takes nothing now."""
+_CANNOT_SAVE: Final = "MISCONF"  # how Redis says that it takes nothing, because its own disk is full or broken
+
+_GENERATION, _OFFSETS = "generation", "offsets"
 
 T = TypeVar("T")
 
@@ -72,7 +87,14 @@ class Graph:
         self._prefix = f"stitchline:{warehouse_id}:"
         self._meta = f"{self._prefix}meta"
         self._device = f"{self._prefix}device:"
-        self._redis = redis.Redis.from_url(url, decode_responses=False, health_check_interval=30, socket_timeout=30)
+        self._redis = redis.Redis.from_url(
+            url,
+            decode_responses=False,
+            health_check_interval=30,
+            socket_timeout=_PATIENCE,
+            socket_connect_timeout=_PATIENCE,
+            retry=Retry(NoBackoff(), 0),  # `_patiently` does that, and says so
+        )
         self._probe = redis.Redis.from_url(
             url, socket_timeout=_PROBE, socket_connect_timeout=_PROBE, retry=Retry(NoBackoff(), 0)
         )
@@ -81,13 +103,20 @@ class Graph:
         self._cache: OrderedDict[str, DeviceState] = OrderedDict()
         self._writer = ThreadPoolExecutor(1, "redis")
         self._written: Future[None] | None = None
+        self._saved = ""  # the offsets in `meta`, as they were read or written last
 
     def covers(self) -> dict[str, int] | None:
         """The offsets up to which Redis holds this warehouse's facts; None if it holds none of this generation."""
-        meta = self._patiently(lambda: self._redis.hgetall(self._meta))
-        if meta.get(b"generation") != self._generation.encode():
+        generation, offsets = self._patiently(lambda: self._meta_in(self._redis))
+        if generation != self._generation.encode() or offsets is None:
             return None
-        return {str(k): int(v) for k, v in json.loads(meta.get(b"offsets", b"{}")).items()}
+        self._saved = offsets.decode()
+        return self.offsets
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """The next offsets by "topic/partition" that were saved last."""
+        return {str(k): int(v) for k, v in json.loads(self._saved or "{}").items()}
 
     def why_silent(self) -> str | None:
         """Why Redis does not answer within a second; None if it does. Apart from the flow's own connections."""
@@ -99,17 +128,22 @@ class Graph:
 
     def clear(self) -> None:
         """Drops every key of this warehouse and starts an empty copy of this generation."""
+        self.flush()
         self._cache.clear()
+        self._saved = "{}"
 
         def drop() -> None:
             for keys in _batches(self._redis.scan_iter(match=f"{self._prefix}*", count=10_000), 10_000):
                 self._redis.unlink(*keys)
-            self._redis.hset(self._meta, mapping={"generation": self._generation, "offsets": "{}"})
+            self._redis.hset(self._meta, mapping={_GENERATION: self._generation, _OFFSETS: self._saved})
 
         self._patiently(drop)
 
-    def load(self, devices: Iterable[str]) -> dict[str, DeviceState]:
-        """The states of those of `devices` that have one: one round trip for all that are not cached."""
+    def load(self, devices: Iterable[str]) -> dict[str, DeviceState] | None:
+        """The states of those of `devices` that have one: one round trip for all that are not cached.
+
+        None if Redis no longer holds what was saved: then it has to be cleared and filled again from the warehouse.
+        """
         found: dict[str, DeviceState] = {}
         missing: list[str] = []
         for device in devices:
@@ -119,11 +153,12 @@ class Graph:
             else:
                 self._cache.move_to_end(device)
                 found[device] = state
-        if missing:
-            self.flush()
-        for some in _batches(iter(missing), 10_000):
-            values = self._patiently(partial(self._redis.mget, [self._device + device for device in some]))
-            for device, value in zip(some, values, strict=True):
+        self.flush()
+        for some in _batches(iter(missing), 10_000) if missing else [[]]:
+            meta, *values = self._patiently(partial(self._read, some))
+            if not self._is_current(meta, self._saved):
+                return None
+            for device, value in zip(some, values[0] if some else [], strict=True):
                 if value is not None:
                     found[device] = self._remember(device, DeviceState.load(value))
         return found
@@ -131,12 +166,14 @@ class Graph:
     def save(self, states: Mapping[str, DeviceState], offsets: Mapping[str, int]) -> None:
         """Stores `states` and says that `offsets` are covered, all or nothing. Called after the warehouse's commit.
 
-        Returns before that is done, once the save before is: what raised there is raised here.
+        Returns before that is done, once the save before is: what raised there is raised here. A Redis that no longer
+        holds what was saved is left as it is, for `load` to find out.
         """
         self.flush()
         for device, state in states.items():
             self._remember(device, state)
-        self._written = self._writer.submit(self._patiently, partial(self._write, states, offsets))
+        before, self._saved = self._saved, json.dumps(dict(offsets))
+        self._written = self._writer.submit(self._patiently, partial(self._write, states, before, self._saved))
 
     def flush(self) -> None:
         """Returns once all is saved."""
@@ -144,12 +181,32 @@ class Graph:
             written, self._written = self._written, None
             written.result()
 
-    def _write(self, states: Mapping[str, DeviceState], offsets: Mapping[str, int]) -> None:
+    def _read(self, devices: list[str]) -> list[Any]:
+        """`meta`, and the values of `devices` if there are any, as they were at one moment."""
         pipe = self._redis.pipeline(transaction=True)
-        for some in _batches(iter(states.items()), 5_000):
-            pipe.mset({self._device + device: state.dump() for device, state in some})
-        pipe.hset(self._meta, "offsets", json.dumps(dict(offsets)))
-        pipe.execute()
+        pipe.hmget(self._meta, _GENERATION, _OFFSETS)
+        if devices:
+            pipe.mget([self._device + device for device in devices])
+        return pipe.execute()
+
+    def _write(self, states: Mapping[str, DeviceState], before: str, after: str) -> None:
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.watch(self._meta)
+            if not self._is_current(self._meta_in(pipe), before):
+                return  # lost; or written, if only the answer was lost
+            pipe.multi()
+            for some in _batches(iter(states.items()), 5_000):
+                pipe.mset({self._device + device: state.dump() for device, state in some})
+            pipe.hset(self._meta, _OFFSETS, after)
+            pipe.execute()
+
+    def _meta_in(self, client: Any) -> list[bytes | None]:
+        """generation and offsets, by a client that answers at once."""
+        meta: list[bytes | None] = client.hmget(self._meta, _GENERATION, _OFFSETS)
+        return meta
+
+    def _is_current(self, meta: list[bytes | None], offsets: str) -> bool:
+        return meta == [self._generation.encode(), offsets.encode()]
 
     def close(self) -> None:
         self._writer.shutdown()
@@ -168,21 +225,22 @@ class Graph:
         while True:
             try:
                 result = action()
-            except (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.BusyLoadingError) as error:
+            except redis.RedisError as error:
+                if not isinstance(error, _PASSES) and not str(error).startswith(_CANNOT_SAVE):
+                    raise IdentityStoreError(
+                        f"Redis at {_without_secret(self.url)} refused: {error}. Check its version and access rights.",
+                        url=_without_secret(self.url),
+                    ) from error
                 waited = True
-                self._waiting(f"Redis at {_without_secret(self.url)} does not answer ({error}); trying again")
+                what = "takes nothing" if isinstance(error, redis.ResponseError) else "does not answer"
+                self._waiting(f"Redis at {_without_secret(self.url)} {what} ({error}); trying again")
                 if self._stopping.wait(pause):
                     raise IdentityStoreError(
-                        f"Redis at {_without_secret(self.url)} did not answer before the stop ({error}). Nothing is "
+                        f"Redis at {_without_secret(self.url)} {what}, and the flow is to stop ({error}). Nothing is "
                         "lost: the flow goes on from the warehouse when both are back.",
                         url=_without_secret(self.url),
                     ) from error
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            except redis.RedisError as error:
-                raise IdentityStoreError(
-                    f"Redis at {_without_secret(self.url)} refused: {error}. Check its version and access rights.",
-                    url=_without_secret(self.url),
-                ) from error
             else:
                 if waited:
                     self._waiting(None)

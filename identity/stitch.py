@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 CLAIMED_DEVICES: Final = 2_000_000
 """Size of the filter that tells devices never claimed: 4 MB, and still useful at ten times as many."""
 
+_SAVED_AT_ONCE: Final = 5_000
+"""Devices in one transaction of Redis while it is filled again, so that it answers others in between."""
+
 _YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999  # microseconds UTC
 
 
@@ -103,19 +106,35 @@ class Stitcher:
         with warehouse.reader() as con:
             if covered is None or any(covered[k] > committed.get(k, 0) for k in covered):
                 if committed:
-                    log.warning("Redis holds nothing of this warehouse's identity state: rebuilding it from the ledger")
-                self._graph.clear()
-                self._rebuild(con, None, committed)
+                    log.warning("Redis does not hold this warehouse's identity state: rebuilding it from the ledger")
+                self._rebuild(con, committed)
             elif covered != committed:
-                self._rebuild(con, _devices_since(con, covered), committed)
+                self._fill(con, _devices_since(con, covered), committed)
             claimed = con.execute("select distinct anonymous_id from stream.identity_facts").to_arrow_table()
             self._claimed.add(hash_texts(claimed["anonymous_id"]))
 
-    def _rebuild(self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None, committed: dict[str, int]) -> None:
+    def _rebuild(self, con: duckdb.DuckDBPyConnection, committed: dict[str, int]) -> None:
+        self._graph.clear()
+        self._fill(con, None, committed)
+
+    def _fill(self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None, committed: dict[str, int]) -> None:
+        """Saves what the ledger tells of `devices` (all, if None), and that all up to `committed` is covered."""
         states: dict[str, DeviceState] = {}
+        covered = self._graph.offsets
         for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
             states[device] = self._state(facts)
+            if len(states) == _SAVED_AT_ONCE:
+                self._graph.save(states, covered)
+                states = {}
         self._graph.save(states, committed)
+
+    def _known(self, con: duckdb.DuckDBPyConnection, devices: set[str]) -> dict[str, DeviceState]:
+        """What Redis knows of `devices`; `con` stands where the last commit left the warehouse."""
+        while (known := self._graph.load(devices)) is None:
+            log.warning("Redis lost this warehouse's identity state, or a part: rebuilding it from the ledger")
+            self._rebuild(con, self._graph.offsets)
+            log.info("Redis holds the identity state again")
+        return known
 
     def stitch(
         self, con: duckdb.DuckDBPyConnection, events: pl.DataFrame, may_be_stored: Callable[[Hashes], Flags]
@@ -150,7 +169,7 @@ class Stitcher:
         maybe = events["anonymous_id"].filter(
             pl.Series(self._claimed.may_contain(hashes)) & events["anonymous_id"].is_not_null()
         )
-        known = self._graph.load(set(maybe.to_list()) | set(facts["anonymous_id"].to_list()))
+        known = self._known(con, set(maybe.to_list()) | set(facts["anonymous_id"].to_list()))
         found = Stitching(
             facts=pl.DataFrame(schema=ledger.FACTS),
             verdicts=pl.concat(verdicts),

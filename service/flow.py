@@ -24,6 +24,7 @@ from flows.source import KafkaSource, partitions_of
 from identity.graph import Graph
 from identity.stitch import Stitcher
 from service.lag import BEHIND, Ends
+from service.lost import LostRecords
 from service.settings import Settings
 from service.topics import create_topic
 from service.web.view import CommitTimes, FlowState, FlowStatus, PartitionState
@@ -177,6 +178,13 @@ class Flow:
             self._count,
             self._wait_for_room,
         )
+        self._lost = LostRecords(
+            self._warehouse,
+            self._checkpointer,
+            self._producer_config(),
+            settings.kafka.topic,
+            settings.kafka.on_lost_records,
+        )
         return self._checkpointer
 
     def _progress(self) -> dict[tuple[str, int], Progress]:
@@ -234,6 +242,7 @@ class Flow:
 
     def _kafka_source(self, partitions: list[int], stopping: threading.Event, *, until_end: bool) -> KafkaSource:
         topic = self._settings.kafka.topic
+        self._lost.recognise()
 
         def next_offset(partition: int) -> int | None:
             p = self._progress().get((topic, partition))
@@ -248,6 +257,7 @@ class Flow:
             batch=self._batch,
             until_end=until_end,
             waiting=self._kafka_waits,
+            skip=self._lost.skip,
         )
 
     def _run(self, source: FileSource | KafkaSource, checkpointer: Checkpointer) -> None:
@@ -279,6 +289,8 @@ class Flow:
                         if found and found != partitions:
                             told = {"topic": topic, "partitions": len(found), "before": len(partitions)}
                             log.info("topic %s has %d partitions now, %d before", *told.values(), extra=told)
+                            again.set()
+                        if self._lost.is_another_topic():
                             again.set()
                 except KafkaException as error:
                     self._heard("kafka", f"Kafka is away ({error.args[0].str()}); waiting for it")

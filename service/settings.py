@@ -39,7 +39,7 @@ from stitchline.errors import SettingsError
 PREFIX: Final = "STITCHLINE_"
 CONFIG_VARIABLE: Final = "STITCHLINE_CONFIG"
 DEFAULT_FILE: Final = Path("stitchline.toml")
-_NOT_SETTINGS: Final = ("STITCHLINE_CONFIG", "STITCHLINE_WAREHOUSE", "STITCHLINE_TEST_")
+_NOT_SETTINGS: Final = ("STITCHLINE_CONFIG", "STITCHLINE_WAREHOUSE", "STITCHLINE_TEST_", "STITCHLINE_PROVE")
 _FROM_ENVIRONMENT: Final = "env:"
 
 
@@ -56,6 +56,10 @@ class KafkaSettings(_Section):
         default=None, ge=1, description="Make the topic, with so many partitions, if it is not there."
     )
     group: str = Field(default="stitchline", description="Consumer group that learns the offsets, for lag tools alone.")
+    on_lost_records: Literal["stop", "skip"] = Field(
+        default="stop",
+        description="If Kafka deleted records before they were read: stop, or skip them and keep note of it.",
+    )
     config: dict[str, str] = Field(
         default_factory=dict,
         repr=False,

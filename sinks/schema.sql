@@ -195,6 +195,22 @@ create table stream.reconciliations (
     repaired boolean not null           -- whether those that differed were rewritten
 );
 
+-- Which topic that is: one made anew under the same name has another id, and its offsets mean other records.
+create table stream.topics (
+    topic varchar not null,
+    topic_id varchar not null           -- Kafka's
+);
+
+-- Records that Kafka had lost before they were read, and that the flow was told to go on without.
+create table stream.lost_records (
+    topic varchar not null,
+    "partition" integer not null,
+    from_offset bigint not null,        -- where the flow would have gone on
+    to_offset bigint not null,          -- where it went on; below from_offset if the offsets begin anew
+    reason varchar not null,
+    noted_at timestamptz not null
+);
+
 -- Every id seen and whose it is after the last fact.
 create view stream.identities as
 with last_facts as (

@@ -206,6 +206,34 @@ def append_identity(
             con.execute(f"insert into stream.person_overrides ({', '.join(overrides.columns)}) select * from told")
 
 
+def note_lost_records(
+    con: duckdb.DuckDBPyConnection, topic: str, partition: int, from_offset: int, to_offset: int, reason: str
+) -> None:
+    """Appends to stream.lost_records, in the place of what a flow noted that was ended before it could go on."""
+    con.execute(
+        """
+        delete from stream.lost_records where topic = $1 and "partition" = $2
+          and from_offset between $3 and $4 and to_offset between $3 and $4
+        """,
+        [topic, partition, from_offset, to_offset],
+    )
+    con.execute(
+        "insert into stream.lost_records values ($1, $2, $3, $4, $5, now())",
+        [topic, partition, from_offset, to_offset, reason],
+    )
+
+
+def topic_id(con: duckdb.DuckDBPyConnection, topic: str) -> str | None:
+    """The id that `topic` had when it was read last, or None if that is not known."""
+    row = con.execute("select topic_id from stream.topics where topic = ?", [topic]).fetchone()
+    return row[0] if row else None
+
+
+def save_topic_id(con: duckdb.DuckDBPyConnection, topic: str, topic_id: str) -> None:
+    con.execute("delete from stream.topics where topic = ?", [topic])
+    con.execute("insert into stream.topics values (?, ?)", [topic, topic_id])
+
+
 @contextmanager
 def registered(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
     con.register(name, table)

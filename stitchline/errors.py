@@ -4,7 +4,8 @@ StitchlineError
 ├── SettingsError          a setting is unknown or has a bad value
 ├── UsageError             a command was called wrongly (exit status 2)
 ├── SourceError            a source of events cannot be read
-│   └── TopicMissing       the Kafka topic does not exist
+│   ├── TopicMissing       the Kafka topic does not exist
+│   └── RecordsLost        Kafka no longer has what the warehouse would go on with
 ├── WarehouseError         the warehouse cannot be used
 │   ├── WarehouseHeld      another process holds the file
 │   ├── WarehouseTooNew    the schema is newer than this version knows
@@ -42,6 +43,11 @@ class SourceError(StitchlineError):
 
 class TopicMissing(SourceError):
     """The Kafka topic does not exist; facts: topic, bootstrap."""
+
+
+class RecordsLost(SourceError):
+    """Kafka no longer has the records that the warehouse would go on with; facts: topic, and partition, offset, first
+    and end, or offsets by partition where the topic was made anew."""
 
 
 class WarehouseError(StitchlineError):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import duckdb
 import httpx
@@ -76,7 +76,7 @@ class Run:
         try:
             url = re.search(r"http://\S+?(?=\. )", log.until("The page is at", 60))
             assert url is not None
-            yield Serving(url[0], log)
+            yield Serving(url[0], log, process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             status = process.wait(60)
@@ -116,10 +116,16 @@ class Run:
         assert producer.flush(60) == 0
 
 
+class Speaks(Protocol):
+    """A running command whose standard error can be read."""
+
+    stderr: IO[str] | None
+
+
 class Log:
     """The standard error of a running command, line by line; `seen` are the lines so far."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Speaks) -> None:
         self.seen: list[str] = []
         self._process = process
         self._lines: queue.Queue[str | None] = queue.Queue()
@@ -157,6 +163,7 @@ class Serving:
 
     url: str
     log: Log
+    pid: int
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         answer = httpx.post(f"{self.url}/api/sql", json={"sql": sql}, timeout=30)
