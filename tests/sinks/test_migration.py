@@ -11,9 +11,7 @@ from flows.reconcile import last_reconciliation
 from sinks.warehouse import SCHEMA_VERSION, Warehouse
 
 ADDED_IN_2 = ("device_type varchar,", "browser varchar,", "os varchar,")
-ADDED_IN_3 = (
-    "-- What each comparison of all sessions with the batch definition found.\ncreate table stream.reconciliations ("
-)
+ADDED_IN_3 = ("reconciliations", "topics", "lost_records")
 
 
 _EVENT = """
@@ -26,9 +24,11 @@ select ? as message_id, 'track' as type, 'E' as name, 'd' as anonymous_id, 'anon
 
 def version_1(path: Path) -> None:
     """A warehouse as version 1 made it, with two events of one device."""
-    before, _, rest = (files("sinks") / "schema.sql").read_text().partition(ADDED_IN_3)
-    script = before + rest.partition(");\n")[2]
-    assert "reconciliations" not in script
+    script = (files("sinks") / "schema.sql").read_text()
+    for table in ADDED_IN_3:
+        before, found, rest = script.partition(f"create table stream.{table} (")
+        assert found
+        script = before + rest.partition(");\n")[2]
     before, table, rest = script.partition("create table stream.events (")
     columns, end, after = rest.partition(");")
     kept = [line for line in columns.splitlines() if not line.strip().startswith(ADDED_IN_2)]
