@@ -20,10 +20,10 @@ import duckdb
 
 from stitchline.errors import WarehouseError, WarehouseHeld, WarehouseTooNew
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """What schema.sql makes, and `_MIGRATIONS` lead to."""
 
-_MIGRATIONS: Final = {2: "to_version_2.sql"}
+_MIGRATIONS: Final = {2: "to_version_2.sql", 3: "to_version_3.sql"}
 """By version: the script that leads there from the version before."""
 
 _HELD: Final = "Could not set lock on file"  # how DuckDB says it
