@@ -288,6 +288,19 @@ _WHY: Final = {
 }
 
 
+def overrides_of(
+    con: duckdb.DuckDBPyConnection,
+    legal: LegalIds,
+    logout_events: Collection[str],
+    devices: pl.Series,
+    look_back: timedelta = LOOK_BACK,
+) -> pl.DataFrame:
+    """The whole timelines of `devices`, by all stored facts, as what stream.person_overrides has to say of them."""
+    told = dict(ledger.facts_of(con, legal, logout_events, devices))
+    rows = [_override(d, s) for d in devices.to_list() for s in timeline(told.get(d, ()), look_back)]
+    return _frame(rows, ledger.OVERRIDES, "from_at", "to_at")
+
+
 def _refused(aliases: pl.DataFrame) -> pl.DataFrame:
     """The verdicts on `aliases` that were taken for links until their anonymous id turned out to be a user."""
     return aliases.with_columns(verdict=pl.lit("refused"), reason=pl.lit(_TWO_USERS)).select(ledger.VERDICTS.names())

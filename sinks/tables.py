@@ -211,6 +211,11 @@ def append_identity(
                 con.execute(
                     f"insert into stream.{table} ({', '.join(rows.columns)}, recorded_at) select *, now() from told"
                 )
+    replace_overrides(con, overridden, overrides)
+
+
+def replace_overrides(con: duckdb.DuckDBPyConnection, overridden: list[str], overrides: pl.DataFrame) -> None:
+    """Appends overrides; those that `overridden` devices have are dropped first."""
     if overridden:
         con.execute("delete from stream.person_overrides where anonymous_id in (select unnest($1))", [overridden])
     if not overrides.is_empty():
