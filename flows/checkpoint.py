@@ -476,7 +476,9 @@ class Checkpointer:
         if not made.unsettled.is_empty():
             again = recut(con, made.unsettled, activity.events, self._rules)
             tables.note_changes(con, again.replaced, again.sessions)
-            known = again.replaced.select("session_id", "revision", is_stored_closed=pl.lit(value=True))
+            known = pl.concat(
+                [again.replaced.select("session_id", "revision"), tables.superseded(con, again.sessions["session_id"])]
+            ).with_columns(is_stored_closed=pl.lit(value=True))
             sessions = pl.concat(
                 [sessions, again.sessions.join(known, on="session_id", how="left", maintain_order="left")]
             )

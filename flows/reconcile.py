@@ -1,8 +1,8 @@
 """The stream's sessions against the batch definition (flows/sessions.sql): where they differ, and the mending of it.
 What a comparison of all sessions found is kept in stream.reconciliations.
 
-DESIGN: decision 4. Compared is everything but revision, is_open and person_id; and whether a device's last session is
-over by a gap or still open, which depends on the watermark.
+DESIGN: decision 4. Compared is everything but revision and is_open; and whether a device's last session is over by a
+gap or still open, which depends on the watermark. Persons (flows/persons.sql) are compared as known now.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from importlib.resources import files
 from typing import Final
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 
 from flows.rules import FlowRules
+from identity.stitch import overrides_of
 from sinks import tables
 from sinks.warehouse import Warehouse
 
@@ -28,15 +30,18 @@ EVENTS_AT_ONCE: Final = 4_000_000
 """Of so many the sessions are worked out together: what that takes stays within DuckDB's memory."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_TEMPORARY: Final = ("expected_sessions", "differing", "mended")
+_TEMPORARY: Final = ("expected_sessions", "expected_persons", "differing", "mended")
 
 MOST_ROWS: Final = 1_000
 """Differing sessions that are named; the others are counted."""
 
 _EXACTLY: Final = [name for name in COMPARED if name != "end_reason"]
+# Without a user of its own a session's person is what became known of its device, else what was known at the commit.
+_PERSON: Final = "case when s.user_id is null then coalesce(o.person_id, s.person_id) else s.person_id end"
 _CHANGES: Final = ", ".join(
     [f"case when e.{name} is distinct from s.{name} then '{name}' end" for name in _EXACTLY]
     + ["case when coalesce(e.end_reason, 'gap') <> coalesce(s.end_reason, 'gap') then 'end_reason' end"]
+    + [f"case when p.person_id is distinct from {_PERSON} then 'person_id' end"]
 )
 _DIFFERING: Final = f"""
 create or replace temp table differing as
@@ -47,6 +52,10 @@ with compared as (
             else 'changed' end as what,
         list_filter([{_CHANGES}], lambda name: name is not null) as columns
     from expected_sessions e full join stream.sessions s using (session_id)
+    left join expected_persons p using (session_id)
+    left join stream.person_overrides o on o.anonymous_id = s.anonymous_id
+      and (s.started_at, s.first_message_id) >= (o.from_at, o.from_message_id)
+      and (s.started_at, s.first_message_id) < (o.to_at, o.to_message_id)
 )
 select * from compared
 where (what <> 'changed' or len(columns) > 0) and ($since is null or started_at >= $since)
@@ -63,14 +72,14 @@ with passed as (
     ) p using ("partition")
 )
 select e.* exclude (end_reason),
-    coalesce(e.user_id, f.person_id) as person_id,
+    w.person_id,
     coalesce(s.revision + 1, 1) as revision,
     e.is_last and not e.is_passed as stays_open,
     case when e.is_last and e.is_passed then coalesce(e.end_reason, 'gap') else e.end_reason end as end_reason
 from passed e
 join differing d using (session_id)
 left join stream.sessions s using (session_id)
-left join stream.events f on f.anonymous_id = e.anonymous_id and f.message_id = e.first_message_id
+join expected_persons w using (session_id)
 qualify row_number() over (partition by e.session_id) = 1
 """
 
@@ -88,6 +97,15 @@ select sessions, differing, repaired, compared_at, seconds from stream.reconcili
 order by compared_at desc limit 1
 """
 _EXPECTED_OF_THESE: Final = "select * from expected_sessions semi join differing using (anonymous_id)"
+
+
+_DEVICES_WITH_FACTS: Final = """
+select distinct anonymous_id from stream.events
+semi join (from expected_sessions where user_id is null) using (anonymous_id)
+where user_id is not null or name in (select unnest($logout_events))
+union
+select anonymous_id from stream.identity_facts
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +170,20 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
                     "shares": shares,
                 },
             )
+        _expect_persons(con, rules)
+
+
+def _expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
+    """Makes the temporary table expected_persons (session_id, person_id), given expected_sessions and illegal_users."""
+    logouts = sorted(rules.sessions.logout_events)
+    devices = con.execute(_DEVICES_WITH_FACTS, {"logout_events": logouts}).pl()["anonymous_id"]
+    legal = rules.legal.legal(devices)
+    illegal = pa.table({"anonymous_id": devices.filter(legal.is_null()).cast(pl.String).to_arrow()})
+    with tables.registered(con, "illegal_devices", illegal):
+        con.execute(
+            f"create or replace temp table expected_persons as {files('flows').joinpath('persons.sql').read_text()}",
+            {"logout_events": logouts, "look_back": rules.look_back},
+        )
 
 
 def compare(
@@ -237,3 +269,10 @@ def repair(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
     replaced = con.execute(_REPLACED).pl()
     tables.note_changes(con, replaced, con.execute(_EXPECTED_OF_THESE).pl())
     tables.replace_sessions(con, replaced, mended)
+    strangers = con.execute(
+        "select distinct anonymous_id from differing where list_contains(columns, 'person_id')"
+    ).pl()
+    if not strangers.is_empty():
+        devices = strangers["anonymous_id"]
+        overrides = overrides_of(con, rules.legal, rules.sessions.logout_events, devices, rules.look_back)
+        tables.replace_overrides(con, devices.to_list(), overrides)

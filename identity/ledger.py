@@ -45,8 +45,21 @@ from stream.events
 where anonymous_id is not null and (user_id is not null or name in (select unnest($logout_events)))
 """
 _ALIASES: Final = """
-select anonymous_id, event_at, message_id, user_id from stream.identity_facts where kind = 'alias'
+select anonymous_id, event_at, message_id, user_id from stream.identity_facts
+anti join (select anonymous_id, message_id from stream.identity_verdicts where verdict = 'refused')
+    using (anonymous_id, message_id)
+where kind = 'alias'
 """
+
+
+def aliases_of(con: duckdb.DuckDBPyConnection, ids: Collection[str]) -> pl.DataFrame:
+    """The aliases that link one of `ids`, and were not refused since: anonymous_id, event_at, message_id, user_id."""
+    return con.execute(f"{_ALIASES} and anonymous_id in (select unnest($ids))", {"ids": list(ids)}).pl()
+
+
+def aliased(con: duckdb.DuckDBPyConnection) -> set[str]:
+    """The anonymous ids that an alias links."""
+    return {row[0] for row in con.execute(f"select distinct anonymous_id from ({_ALIASES})").fetchall()}
 
 
 def facts_of(

@@ -47,6 +47,8 @@ class Stitching:
     """Of the devices with facts in the batch."""
     timelines: dict[str, list[Stretch]] = field(default_factory=dict)
     """Of every claimed device in the batch."""
+    turned: set[str] = field(default_factory=set)
+    """Anonymous ids with aliases that are refused from now on: they turned out to be users."""
 
     def owners(self, rows: pl.DataFrame) -> pl.Series:
         """The user whose each row (anonymous_id, at as Int64 microseconds, message_id) was by its device, or null."""
@@ -98,6 +100,8 @@ class Stitcher:
         self._logout_events = logout_events
         self._look_back = look_back
         self._claimed = BloomFilter(CLAIMED_DEVICES)
+        self._aliased: set[str] = set()
+        """Anonymous ids that an alias links: as long as no user has the same id."""
 
     def recover(self, warehouse: Warehouse) -> None:
         """Brings Redis to where the warehouse is: by what it missed; anew if it is ahead or of another generation."""
@@ -112,6 +116,7 @@ class Stitcher:
                 self._fill(con, _devices_since(con, covered), committed)
             claimed = con.execute("select distinct anonymous_id from stream.identity_facts").to_arrow_table()
             self._claimed.add(hash_texts(claimed["anonymous_id"]))
+            self._aliased = ledger.aliased(con)
 
     def _rebuild(self, con: duckdb.DuckDBPyConnection, committed: dict[str, int]) -> None:
         self._graph.clear()
@@ -146,7 +151,9 @@ class Stitcher:
         """
         verdicts = [self._refusals(events)]
         aliases, refused = self._aliases(con, events)
-        verdicts.append(refused)
+        turned = self._turned_out_to_be_users(events)
+        undone = _refused(ledger.aliases_of(con, turned)) if turned else pl.DataFrame(schema=ledger.VERDICTS)
+        verdicts += [refused, undone]
         facts = pl.concat(
             [
                 ledger.facts_in(
@@ -169,7 +176,7 @@ class Stitcher:
         maybe = events["anonymous_id"].filter(
             pl.Series(self._claimed.may_contain(hashes)) & events["anonymous_id"].is_not_null()
         )
-        known = self._known(con, set(maybe.to_list()) | set(facts["anonymous_id"].to_list()))
+        known = self._known(con, set(maybe.to_list()) | set(facts["anonymous_id"].to_list()) | turned)
         found = Stitching(
             facts=pl.DataFrame(schema=ledger.FACTS),
             verdicts=pl.concat(verdicts),
@@ -177,15 +184,18 @@ class Stitcher:
             overridden=[],
             states={},
             timelines={device: timeline(state.facts, self._look_back) for device, state in known.items()},
+            turned=turned,
         )
         new_facts: list[tuple[object, ...]] = []
         overrides: list[tuple[object, ...]] = []
         told_by_device = list(ledger.by_device(facts))
-        late = self._stored_facts(con, [d for d, said in told_by_device if not _in_order(said, known.get(d))])
+        told_by_device += [(device, []) for device in turned.difference(facts["anonymous_id"].to_list())]
+        again = turned.union(d for d, said in told_by_device if said and not _in_order(said, known.get(d)))
+        late = self._stored_facts(con, list(again), turned)
+        claimed = self._may_be_claimed([device for device, _ in told_by_device])
         for device, said in told_by_device:
             before = known.get(device, DeviceState())
-            in_order = _in_order(said, before)
-            state = self._state([*(before.facts if in_order else late.get(device, [])), *said], before)
+            state = self._state([*(late.get(device, []) if device in again else before.facts), *said], before)
             found.states[device] = state
             # Stored events do not tell what an alias said: the ledger has each; of the others what changed something.
             new_facts += [_row(device, fact) for fact in said if fact.kind == "alias"]
@@ -196,18 +206,20 @@ class Stitcher:
             ]
             stretches = timeline(state.facts, self._look_back)
             found.timelines[device] = stretches
-            if before.facts:
+            if device in claimed:
                 found.overridden.append(device)
             if old.get(device, True):
                 # The whole timeline: what is stored may lie after a fact as well as before it. Until its first fact
                 # all that is stored of a device is the device's own.
-                overrides += [_override(device, s) for s in stretches if before.facts or s.user is not None]
+                overrides += [_override(device, s) for s in stretches if device in claimed or s.user is not None]
         found.facts = _frame(new_facts, ledger.FACTS)
         found.overrides = _frame(overrides, ledger.OVERRIDES, "from_at", "to_at")
         return found
 
     def committed(self, stitching: Stitching, offsets: dict[str, int]) -> None:
         """After the commit: Redis learns what the warehouse has, while the flow goes on."""
+        self._aliased -= stitching.turned
+        self._aliased |= set(stitching.facts.filter(pl.col("kind") == "alias")["anonymous_id"].to_list())
         self._graph.save(stitching.states, offsets)
         self._claimed.add(hash_texts(pa.array(list(stitching.states), pa.string())))
 
@@ -216,14 +228,28 @@ class Stitcher:
         self._graph.flush()
 
     def _state(self, facts: list[Fact], before: DeviceState | None = None) -> DeviceState:
-        last = max(fact.key for fact in facts)
-        return DeviceState(changes(facts), last if before is None else max(last, before.last))
+        keys = [fact.key for fact in facts] + ([before.last] if before is not None else [])
+        return DeviceState(changes(facts), max(keys))
 
-    def _stored_facts(self, con: duckdb.DuckDBPyConnection, late: list[str]) -> dict[str, list[Fact]]:
-        """Every stored fact of the devices for which the batch has one that is not later than all known ones."""
+    def _stored_facts(self, con: duckdb.DuckDBPyConnection, late: list[str], turned: set[str]) -> dict[str, list[Fact]]:
+        """Every stored fact of the devices for which the batch has one that is not later than all known ones; without
+        the aliases of those that `turned` out to be users."""
         if not late:
             return {}
-        return dict(ledger.facts_of(con, self._legal, self._logout_events, pl.Series(late, dtype=pl.String)))
+        stored = ledger.facts_of(con, self._legal, self._logout_events, pl.Series(late, dtype=pl.String))
+        return {d: [fact for fact in facts if d not in turned or fact.kind != "alias"] for d, facts in stored}
+
+    def _may_be_claimed(self, devices: list[str]) -> set[str]:
+        """Of `devices`, those that ever were, and a few more: they may have overrides."""
+        maybe = self._claimed.may_contain(hash_texts(pa.array(devices, pa.string())))
+        return {device for device, is_claimed in zip(devices, maybe, strict=True) if is_claimed}
+
+    def _turned_out_to_be_users(self, events: pl.DataFrame) -> set[str]:
+        """Anonymous ids linked by an alias that one of `events` carries as a user id (identity rule 4)."""
+        if not self._aliased:
+            return set()
+        users = events["known_user"]
+        return set(users.filter(users.is_in(list(self._aliased))).to_list())
 
     def _refusals(self, events: pl.DataFrame) -> pl.DataFrame:
         """Events with both ids of which one may not link."""
@@ -256,7 +282,7 @@ class Stitcher:
         users = _known_users(con, aliases["anonymous_id"].unique()) | set(events["known_user"].drop_nulls().to_list())
         reasons = pl.Series(
             [
-                "two users: the alias names another known user"
+                _TWO_USERS
                 if previous in users and user is not None and previous != user
                 else "an alias onto itself"
                 if previous == user
@@ -273,11 +299,30 @@ class Stitcher:
         return aliases.filter(reasons.is_null()), refused.select(ledger.VERDICTS.names())
 
 
+_TWO_USERS: Final = "two users: the alias names another known user"
 _WHY: Final = {
     "claim": "the event carries both ids",
     "alias": "the alias names this anonymous id",
     "logout": "the user logged out",
 }
+
+
+def overrides_of(
+    con: duckdb.DuckDBPyConnection,
+    legal: LegalIds,
+    logout_events: Collection[str],
+    devices: pl.Series,
+    look_back: timedelta = LOOK_BACK,
+) -> pl.DataFrame:
+    """The whole timelines of `devices`, by all stored facts, as what stream.person_overrides has to say of them."""
+    told = dict(ledger.facts_of(con, legal, logout_events, devices))
+    rows = [_override(d, s) for d in devices.to_list() for s in timeline(told.get(d, ()), look_back)]
+    return _frame(rows, ledger.OVERRIDES, "from_at", "to_at")
+
+
+def _refused(aliases: pl.DataFrame) -> pl.DataFrame:
+    """The verdicts on `aliases` that were taken for links until their anonymous id turned out to be a user."""
+    return aliases.with_columns(verdict=pl.lit("refused"), reason=pl.lit(_TWO_USERS)).select(ledger.VERDICTS.names())
 
 
 def _in_order(said: list[Fact], before: DeviceState | None) -> bool:

@@ -249,6 +249,7 @@ class Settings(BaseSettings):
             ),
             bots=BotRules(self.bots.events_per_minute, self.bots.hours_per_day),
             legal=LegalIds(frozenset(text.lower() for text in self.identity.local_illegal_ids)),
+            look_back=self.identity.look_back,
             reorder_window=self.flow.reorder_window,
         )
 

@@ -215,8 +215,13 @@ create table stream.lost_records (
 create view stream.identities as
 with last_facts as (
     -- A logout that carries a user is first that user's claim.
+    -- An alias may have been refused later, when its anonymous id turned out to be a user's.
     select anonymous_id, arg_max({'kind': kind, 'user_id': user_id}, (event_at, message_id, kind = 'logout')) as fact
-    from stream.identity_facts
+    from stream.identity_facts f
+    where not exists (
+        from stream.identity_verdicts v where v.verdict = 'refused' and f.kind = 'alias'
+          and v.anonymous_id = f.anonymous_id and v.message_id = f.message_id
+    )
     group by anonymous_id
 ),
 anonymous_ids as (

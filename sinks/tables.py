@@ -174,6 +174,18 @@ def note_changes(con: duckdb.DuckDBPyConnection, replaced: pl.DataFrame, session
         )
 
 
+def superseded(con: duckdb.DuckDBPyConnection, session_ids: pl.Series) -> pl.DataFrame:
+    """session_id and last revision of those of `session_ids` that are superseded now, and come back."""
+    with registered(con, "asked", pl.DataFrame({"session_id": session_ids}).to_arrow()):
+        return con.execute(
+            """
+            select session_id, max(revision) as revision from stream.session_changes semi join asked using (session_id)
+            where session_id not in (select session_id from stream.sessions semi join asked using (session_id))
+            group by session_id
+            """
+        ).pl()
+
+
 def append_dead_letters(con: duckdb.DuckDBPyConnection, letters: list[pa.Table]) -> None:
     """Appends to stream.dead_letters."""
     if not letters:
@@ -199,6 +211,11 @@ def append_identity(
                 con.execute(
                     f"insert into stream.{table} ({', '.join(rows.columns)}, recorded_at) select *, now() from told"
                 )
+    replace_overrides(con, overridden, overrides)
+
+
+def replace_overrides(con: duckdb.DuckDBPyConnection, overridden: list[str], overrides: pl.DataFrame) -> None:
+    """Appends overrides; those that `overridden` devices have are dropped first."""
     if overridden:
         con.execute("delete from stream.person_overrides where anonymous_id in (select unnest($1))", [overridden])
     if not overrides.is_empty():

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
+import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services import kafka, redis_url
 
 __all__ = ["kafka", "redis_url"]
 
-settings.register_profile("default", deadline=None)  # the machine is busy: slowness is for `timeout` to judge
-settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+PROVE = "prove"
+"""The long form of every property, by STITCHLINE_PROVE=1 or --hypothesis-profile=prove."""
+
+# The machine is busy: slowness is for `timeout` to judge. The same examples each time: what turns red was changed.
+settings.register_profile(
+    "default",
+    max_examples=500,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile(PROVE, parent=settings.get_profile("default"), max_examples=100_000, derandomize=False)
+settings.load_profile(PROVE if os.environ.get("STITCHLINE_PROVE") == "1" else "default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A hundred thousand examples take hours, and more examples of one property are no sign that it hangs."""
+    if PROVE in (config.getoption("--hypothesis-profile", None), settings.get_current_profile_name()):
+        config.option.timeout = 0

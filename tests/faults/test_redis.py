@@ -200,7 +200,7 @@ def test_ahead_of_a_warehouse_that_was_restored(how: str, valkey: Valkey, tmp_pa
         for said in commits[:2]:
             world.commit(said)
     shutil.copy(path, copy)
-    with World(path, valkey.url, dict(world.offsets)).opened() as world:
+    with World(path, valkey.url, offsets=dict(world.offsets)).opened() as world:
         for said in commits[2:4]:
             world.commit(said)
         ahead = valkey.holds(world)
@@ -208,7 +208,7 @@ def test_ahead_of_a_warehouse_that_was_restored(how: str, valkey: Valkey, tmp_pa
     if how == "generation":
         with duckdb.connect(str(path)) as con:
             con.execute("update stream.warehouse set generation = 'restored'")
-    with World(path, valkey.url, {0: 120}).opened() as world:
+    with World(path, valkey.url, offsets={0: 120}).opened() as world:
         assert world.graph.covers() == {"events/0": 120}
         assert valkey.holds(world) != ahead
         persons = persons_of(s for said in commits[:2] for s in said)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from flows.sessions import SessionRules
+if TYPE_CHECKING:
+    from flows.sessions import SessionRules  # the values of the settings; nothing of the product runs here
 
 Event = dict[str, Any]
 """anonymous_id, message_id, event_at, type, name, user_id (as sent), is_bot, path, referrer, utm_source, utm_medium,
@@ -21,6 +22,18 @@ utm_campaign, device_type, browser, os, library: as in stream.events, plus what 
 Session = dict[str, Any]
 """By flows.sessions.SESSIONS."""
 
+LOGOUTS = {"Signed Out", "Logged Out", "Logout", "User Signed Out"}
+BACKGROUND = {
+    "Email Sent",
+    "Email Delivered",
+    "Email Opened",
+    "Email Bounced",
+    "Push Notification Received",
+    "Experiment Viewed",
+}
+"""Both are settings; these are the design's values."""
+
+FIVE_MINUTES = timedelta(minutes=5)
 CAMPAIGN = ("utm_source", "utm_medium", "utm_campaign")
 AGENT = ("device_type", "browser", "os")
 NO_USERS = {
@@ -31,13 +44,26 @@ NO_USERS = {
 
 
 def is_legal(user_id: str | None) -> bool:
-    """Whether the id may stand for a user (identity rule 3)."""
-    if user_id is None:
+    """Whether the id may stand for a user (identity rules 1 and 3)."""
+    if user_id is None or len(user_id) > 200:
         return False
     text = user_id.strip().lower()
     if any(text == illegal.strip() for illegals in NO_USERS.values() for illegal in illegals):
         return False
-    return not text.startswith("anon:") and text.strip("0-") != ""
+    return not text.startswith("anon:") and not ("0" in text and text.strip("0-") == "")
+
+
+def happened_at(
+    timestamp: datetime, sent_at: datetime | None, received_at: datetime | None, kafka_at: datetime | None
+) -> datetime:
+    """The event_at of a record that says these times, read from Kafka at `kafka_at` (None: from a file)."""
+    if received_at is not None and kafka_at is not None and received_at > kafka_at + FIVE_MINUTES:
+        received_at = None
+    event_at = timestamp
+    if sent_at is not None and received_at is not None:
+        event_at = received_at - (sent_at - timestamp)
+    received_at = received_at or kafka_at or event_at
+    return received_at if event_at > received_at + FIVE_MINUTES else event_at
 
 
 def sessions_of(

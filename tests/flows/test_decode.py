@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.contract import Event, Rejected, parse
@@ -703,15 +703,8 @@ def records(draw: st.DrawFn) -> bytes | None:
 
 BLOCKS = st.lists(records() | st.sampled_from([GOOD, GOOD, None, b"", b"{}", b"null"]), max_size=6)
 KAFKA_TIMES = st.sampled_from([None, KAFKA_AT])
-FREQUENT = settings(
-    max_examples=500,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
-@FREQUENT
 @given(block=BLOCKS, kafka_at=KAFKA_TIMES, without=st.integers(0, 5))
 def test_any_block_is_judged_as_the_contract_says(
     block: list[bytes | None], kafka_at: datetime | None, without: int

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.sessions import ACTIVITY, SESSIONS, Cut, SessionRules, cut, in_order, session_id
@@ -561,15 +561,6 @@ def _order(e: Event) -> tuple[bytes, datetime, bytes]:
     return e["anonymous_id"].encode(), e["event_at"], e["message_id"].encode()
 
 
-FREQUENT = settings(
-    max_examples=500,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-
-@FREQUENT
 @given(history=histories(), shuffle=SHUFFLES, rules=RULE_SETS)
 def test_all_at_once_in_any_order_is_what_the_reference_says(
     history: list[Event], shuffle: Shuffle, rules: SessionRules
@@ -579,7 +570,6 @@ def test_all_at_once_in_any_order_is_what_the_reference_says(
     assert found.sessions.to_dicts() == sessions_of(history, rules)
 
 
-@FREQUENT
 @given(history=histories(), shuffle=SHUFFLES, turns=st.lists(st.integers(0, 2), min_size=24), rules=RULE_SETS)
 def test_piece_by_piece_is_what_the_reference_says(
     history: list[Event], shuffle: Shuffle, turns: list[int], rules: SessionRules
@@ -600,7 +590,6 @@ def test_piece_by_piece_is_what_the_reference_says(
     assert sorted(known.values(), key=_session_order) == sessions_of(history, rules)
 
 
-@FREQUENT
 @given(history=histories(), shuffle=SHUFFLES, share=st.integers(0, 24), rules=RULE_SETS)
 def test_exactly_the_devices_with_an_event_not_after_their_last_are_unsettled(
     history: list[Event], shuffle: Shuffle, share: int, rules: SessionRules

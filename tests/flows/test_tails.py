@@ -26,7 +26,7 @@ ENDINGS = st.tuples(
 )
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(DEVICES), ENDINGS)))
+@given(st.lists(st.dictionaries(st.sampled_from(DEVICES), ENDINGS), max_size=5))
 def test_the_last_one_put_is_what_is_known(turns: list[dict[str, tuple[str | None, int, str | None]]]) -> None:
     tails, model = Tails(), dict[str, tuple[str | None, int, str | None]]()
     for turn in turns:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from flows.compile import compile_all
 from sinks.warehouse import Warehouse
 from stitchline.errors import WarehouseUnwritable
+from tests.identity.arrivals import Commit, arrivals
 from tests.identity.reference import Said
-from tests.identity.test_stitching import Commit, arrivals
 from tests.identity.worlds import World, anon, check, login, logout
 from tests.room import Room
 

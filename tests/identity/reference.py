@@ -5,12 +5,11 @@ Written from the identity rules alone and as slowly as they read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from flows.sessions import LOGOUT_EVENTS
-from tests.flows.reference import is_legal
+from tests.flows.reference import LOGOUTS, is_legal
 
 THIRTY_DAYS = timedelta(days=30)
 
@@ -43,22 +42,41 @@ class Act(NamedTuple):
 def persons_of(events: Iterable[Said]) -> dict[tuple[str | None, str], str | None]:
     """The person of every event, by (anonymous_id, message_id), as known when all of `events` are."""
     events = list(events)
-    acts: dict[str, list[Act]] = {}
-    for event in events:
-        for device, act in _acts(event):
-            acts.setdefault(device, []).append(act)
+    acts = _acts_by_device(events)
     return {(event.anonymous_id, event.message_id): _person(event, acts) for event in events}
 
 
-def _acts(event: Said) -> Iterable[tuple[str, Act]]:
-    """Rule 2: both ids, or an alias. Rule 3: illegal ids never link."""
+def owners_of(events: Iterable[Said]) -> dict[tuple[str, str], str]:
+    """Whose each id is after the last act, by ("anonymous" or "user", id), as known when all of `events` are."""
+    events = list(events)
+    acts = _acts_by_device(events)
+    owners = {("user", event.user_id): event.user_id for event in events if event.user_id and is_legal(event.user_id)}
+    for device in {event.anonymous_id for event in events} | set(acts):
+        if device is not None:
+            last = _latest(acts.get(device, []))
+            owners["anonymous", device] = last.user if last is not None and last.user is not None else f"anon:{device}"
+    return owners
+
+
+def _acts_by_device(events: list[Said]) -> dict[str, list[Act]]:
+    users = {event.user_id for event in events if is_legal(event.user_id)}
+    acts: dict[str, list[Act]] = {}
+    for event in events:
+        for device, act in _acts(event, users):
+            acts.setdefault(device, []).append(act)
+    return acts
+
+
+def _acts(event: Said, users: Collection[str | None]) -> Iterable[tuple[str, Act]]:
+    """Rule 2: both ids, or an alias. Rule 3: illegal ids never link. Rule 4: nor does an alias of a user, whenever that
+    one is first heard of."""
     if is_legal(event.anonymous_id):
         assert event.anonymous_id is not None
         if is_legal(event.user_id):
             yield event.anonymous_id, Act(event.key, event.user_id)
-        if event.name in LOGOUT_EVENTS:
+        if event.name in LOGOUTS:
             yield event.anonymous_id, Act(event.key, None)
-    if is_legal(event.previous_id) and is_legal(event.user_id) and event.previous_id != event.user_id:
+    if is_legal(event.previous_id) and is_legal(event.user_id) and event.previous_id not in users:
         assert event.previous_id is not None
         yield event.previous_id, Act(event.key, event.user_id)
 
@@ -75,7 +93,7 @@ def _person(event: Said, acts: dict[str, list[Act]]) -> str | None:
     present = _latest(before)
     if present is not None and present.user is not None:
         return present.user
-    coming = None if event.name in LOGOUT_EVENTS else _earliest(after)
+    coming = None if event.name in LOGOUTS else _earliest(after)
     if coming is not None and coming.user is not None and coming.key[0] - event.event_at <= THIRTY_DAYS:
         return coming.user
     return f"anon:{event.anonymous_id}"

@@ -26,7 +26,10 @@ from stitchline.errors import WarehouseUnwritable
 from tests.flows.reference import sessions_of
 from tests.identity.reference import Said, persons_of
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 RULES = FlowRules()
+IN_MEMORY = Path(":memory:")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NEVER = CheckpointLimits(events=10**9, interval=timedelta(hours=1))  # only `finish` commits
 
@@ -36,9 +39,12 @@ class World:
     """A warehouse, its Redis and the flow between them, which can be stopped and started again."""
 
     path: Path
+    """Of the warehouse; IN_MEMORY is one without a file."""
     redis_url: str
+    rules: FlowRules = RULES
     offsets: dict[int, int] = field(default_factory=dict)
     unwritable: Callable[[WarehouseUnwritable], None] | None = None
+    decoder: Decoder = field(default_factory=lambda: Decoder(timedelta(minutes=5)))
 
     @contextmanager
     def opened(self) -> Iterator[World]:
@@ -51,9 +57,9 @@ class World:
 
     def start(self, limits: CheckpointLimits = NEVER) -> None:
         self.graph = Graph(self.redis_url, self.warehouse.warehouse_id, self.warehouse.generation, threading.Event())
-        stitcher = Stitcher(self.graph, RULES.legal, RULES.sessions.logout_events)
+        stitcher = Stitcher(self.graph, self.rules.legal, self.rules.sessions.logout_events)
         stitcher.recover(self.warehouse)
-        self.checkpointer = Checkpointer(self.warehouse, stitcher, RULES, limits, unwritable=self.unwritable)
+        self.checkpointer = Checkpointer(self.warehouse, stitcher, self.rules, limits, unwritable=self.unwritable)
 
     def restart(self, *, forget: bool = False, limits: CheckpointLimits = NEVER) -> None:
         self.graph.close()
@@ -66,8 +72,19 @@ class World:
         self.checkpointer.finish(close_sessions=False)
 
     def gather(self, events: Iterable[Said], partition: int = 0, *, foreign: bool = False) -> None:
-        values: list[bytes | None] = [record(said) for said in events]
-        keys = [None if foreign else (said.anonymous_id or "").encode() for said in events]
+        said = list(events)
+        keys = [None if foreign else (event.anonymous_id or "").encode() for event in said]
+        self.read(partition, keys, [record(event) for event in said])
+
+    def read(
+        self,
+        partition: int,
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        kafka_at: list[datetime] | None = None,
+        end_read_at: datetime | None = None,
+    ) -> None:
+        """Gathers the next records of a partition. `end_read_at`: nothing waits behind them, at that time."""
         first = self.offsets.get(partition, 0)
         self.offsets[partition] = first + len(values)
         batch = RawBatch(
@@ -77,8 +94,11 @@ class World:
             values=values,
             keys=keys,
             offsets=np.arange(first, first + len(values), dtype=np.int64),
+            kafka_at=None if kafka_at is None else np.array([(at - EPOCH) // MICROSECOND for at in kafka_at], np.int64),
+            at_end=end_read_at is not None,
+            read_at=end_read_at,
         )
-        self.checkpointer.add(Decoder(timedelta(minutes=5)).decode(batch))
+        self.checkpointer.add(self.decoder.decode(batch))
 
     def twice(self) -> list[tuple[Any, ...]]:
         """Messages that are stored more than once."""

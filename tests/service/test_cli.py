@@ -204,9 +204,11 @@ class TestJson:
         run.replay(tmp_path / "events.jsonl")
         assert self.asked(run, "reconcile")["differing"] == 0
         with duckdb.connect(str(run.warehouse)) as con:
-            con.execute("update stream.closed_sessions set event_count = 7 where end_reason = 'gap'")
+            con.execute("update stream.closed_sessions set event_count = 7, person_id = 'x' where end_reason = 'gap'")
         told = self.asked(run, "reconcile", status=1)
-        assert [(each["what"], each["columns"]) for each in told["differences"]] == [("changed", ["event_count"])] * 2
+        assert [(each["what"], each["columns"]) for each in told["differences"]] == [
+            ("changed", ["event_count", "person_id"])
+        ] * 2
         assert self.asked(run, "reconcile", "--since", "2026-01-01T11:00", status=1)["differing"] == 1
         assert self.asked(run, "reconcile", "--repair")["repaired"]
         assert self.asked(run, "reconcile")["differing"] == 0
