@@ -138,9 +138,10 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
         }
     )
     with (
-        tables.registered(con, "illegal_users", pa.table({"user_id": pa.array(illegal, pa.string())})),
+        tables.registered(con, "illegal", pa.table({"user_id": pa.array(illegal, pa.string())})),
         tables.registered(con, "gaps", gaps),
     ):
+        con.execute("create or replace temp table illegal_users as from illegal")
         con.execute("create or replace temp view library_gaps as select library, to_microseconds(gap) as gap from gaps")
         statement = files("flows").joinpath("sessions.sql").read_text()
         events = con.execute("select count(*) from stream.events").fetchone()
@@ -161,11 +162,10 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
                 },
             )
         con.execute("drop view library_gaps")
-        _expect_persons(con, rules)
 
 
-def _expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
-    """Makes the temporary table expected_persons (session_id, person_id), given expected_sessions and illegal_users."""
+def expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
+    """Makes the temporary table expected_persons (session_id, person_id) of what `expect` made."""
     logouts = sorted(rules.sessions.logout_events)
     devices = con.execute(_DEVICES_WITH_FACTS, {"logout_events": logouts}).pl()["anonymous_id"]
     legal = rules.legal.legal(devices)
@@ -182,6 +182,7 @@ def compare(
 ) -> tuple[int, list[Difference]]:
     """How many sessions there should be, and all that differ; of `since` on, if that is given."""
     expect(con, rules)
+    expect_persons(con, rules)
     con.execute(_DIFFERING, {"since": since})
     counted = con.execute("select count(*) from expected_sessions").fetchone()
     assert counted is not None
