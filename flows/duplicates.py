@@ -111,6 +111,8 @@ class Duplicates:
         """Which of `messages` are new: the first committed wins, whatever a copy's time. `stored_already` tells which
         of the rows it is asked about the store has, by their place in the question."""
         floors = self._floors(len(watermarks))
+        # A copy may carry a later time than its original below the floor: up to the watermark all are asked for.
+        floors = np.where(floors > _LOWEST, np.maximum(floors, watermarks), floors)
         new = self._seen.admit(messages)
         forgotten = messages.at <= floors[messages.source]
         # A record under another device's key may be a copy of one that came by another partition.

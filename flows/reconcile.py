@@ -30,7 +30,7 @@ EVENTS_AT_ONCE: Final = 4_000_000
 """Of so many the sessions are worked out together: what that takes stays within DuckDB's memory."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_TEMPORARY: Final = ("expected_sessions", "expected_persons", "differing", "mended")
+_TEMPORARY: Final = ("illegal_users", "expected_sessions", "expected_persons", "differing", "mended")
 
 MOST_ROWS: Final = 1_000
 """Differing sessions that are named; the others are counted."""
@@ -148,9 +148,10 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
         }
     )
     with (
-        tables.registered(con, "illegal_users", pa.table({"user_id": pa.array(illegal, pa.string())})),
+        tables.registered(con, "illegal", pa.table({"user_id": pa.array(illegal, pa.string())})),
         tables.registered(con, "library_gaps", gaps),
     ):
+        con.execute("create or replace temp table illegal_users as from illegal")
         statement = files("flows").joinpath("sessions.sql").read_text()
         events = con.execute("select count(*) from stream.events").fetchone()
         assert events is not None
@@ -170,11 +171,10 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
                     "shares": shares,
                 },
             )
-        _expect_persons(con, rules)
 
 
-def _expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
-    """Makes the temporary table expected_persons (session_id, person_id), given expected_sessions and illegal_users."""
+def expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
+    """Makes the temporary table expected_persons (session_id, person_id) of what `expect` made."""
     logouts = sorted(rules.sessions.logout_events)
     devices = con.execute(_DEVICES_WITH_FACTS, {"logout_events": logouts}).pl()["anonymous_id"]
     legal = rules.legal.legal(devices)
@@ -191,6 +191,7 @@ def compare(
 ) -> tuple[int, list[Difference]]:
     """How many sessions there should be, and all that differ; of `since` on, if that is given."""
     expect(con, rules)
+    expect_persons(con, rules)
     con.execute(_DIFFERING, {"since": since})
     counted = con.execute("select count(*) from expected_sessions").fetchone()
     assert counted is not None

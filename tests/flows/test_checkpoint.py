@@ -31,6 +31,15 @@ def test_a_copy_with_another_time(world: World, restart: bool, partition: int) -
         assert world.twice() == []
 
 
+def test_a_copy_with_a_time_that_the_watermark_passed_since_the_restart(world: World) -> None:
+    with world.opened():
+        world.commit([anon("a", 0), anon("b", 2000)])
+        world.restart()
+        world.commit([anon("c", 4000)])
+        world.commit([anon("a", 3000)])
+        assert world.twice() == []
+
+
 def test_a_copy_by_a_partition_that_is_new_after_a_restart(world: World) -> None:
     with world.opened():
         world.commit([anon("a", 0), anon("e", 100, "e")], 0)
