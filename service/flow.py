@@ -34,7 +34,7 @@ from stitchline.errors import SettingsError, SourceError, TopicMissing, Warehous
 
 log = logging.getLogger(__name__)
 
-_TRIM_EVERY: Final = 4
+_TRIM_EVERY: Final = 2
 """Checkpoints; it takes 15 ms to 100 ms."""
 _LOOK_FOR_PARTITIONS: Final = timedelta(seconds=20)
 _LOOK_AT_ENDS: Final = timedelta(seconds=1)
