@@ -220,9 +220,9 @@ class Checkpointer:
             decoded, events = decoded.filter(pa.array(new)), arrived.filter(pl.Series(new))
         if not any(b.consumed for b in batches) and not self._moved(progress):
             return
-        if self._dead_letters is not None:
-            self._dead_letters.send([b.dead for b in batches if b.dead.num_rows])
         letters = [b.dead for b in batches if b.dead.num_rows]
+        if self._dead_letters is not None:
+            self._dead_letters.send(letters)
         written = _Written()
         self._patiently(lambda: self._write(decoded, events, letters, progress, written))
         assert written.stitching is not None
