@@ -14,7 +14,7 @@ from flows.arrivals import arrivals
 from flows.checkpoint import messages_of
 from flows.decode import Decoder
 from flows.duplicates import Duplicates
-from flows.records import RawBatch
+from flows.records import RawBatch, octets
 from flows.rules import FlowRules
 from flows.tails import Tails
 from stitchline.bloom import BloomFilter
@@ -24,7 +24,7 @@ _EVENT = b'{"messageId": "m", "anonymousId": "d", "userId": "u", "type": "page",
 
 def compile_all() -> None:
     """Takes one event through every compiled function, with arrays of the kinds that a flow has."""
-    decoded = Decoder(timedelta()).decode(RawBatch("", 0, 1, [_EVENT], [b"d"], np.zeros(1, np.int64)))
+    decoded = Decoder(timedelta()).decode(RawBatch("", 0, 1, octets([_EVENT]), octets([b"d"]), np.zeros(1, np.int64)))
     arrived = pl.concat([arrivals(decoded.events, FlowRules())], rechunk=True)
     messages = messages_of(arrived.with_columns(source=np.zeros(1, np.int64)))
     duplicates = Duplicates(forget_every=1)

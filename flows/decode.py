@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from flows import scan
 from flows.contract import MAX_RECORD_BYTES, Event, Rejected, parse
-from flows.records import RawBatch
+from flows.records import RawBatch, octets
 from flows.scan import NEVER, YEAR_1, YEAR_10000, Scanned
 
 Flags = npt.NDArray[np.bool_]
@@ -92,6 +92,7 @@ class DecodedBatch:
         return self.events.num_rows + self.dead.num_rows
 
 
+_CONSTANTS: Final = octets([scan.CONSTANTS])
 BLOCK_BYTES: Final = 64 * 2**20
 """Records scanned at a time, in bytes: the positions in a column have 31 bits."""
 
@@ -129,23 +130,24 @@ class Decoder:
         rows = np.arange(first, last)
         judged = np.zeros(len(values), np.bool_)
         while True:
-            raw = pa.array([*values, scan.CONSTANTS], pa.large_binary())
+            raw = pa.concat_arrays([values, _CONSTANTS])
             offsets, data = (np.frombuffer(raw.buffers()[1 + i], dtype) for i, dtype in enumerate((np.int64, np.uint8)))
             found = scan.scan(data, offsets, len(values))
             doubtful = (found.verdicts != scan.PLAIN) | _beyond_the_scanner(raw, offsets)
             odd = np.flatnonzero((doubtful & ~judged) | (found.verdicts == scan.MALFORMED))
             if not len(odd):
                 return self._columns(batch, rows, data, int(offsets[-2]), found)
+            plain = values.to_pylist()
             for i in odd.tolist():
                 try:
                     if judged[i]:  # not seen, but a record must not be judged for ever
                         raise Rejected("not_json", "what the contract accepts of it cannot be read again")
-                    values[i] = _plain_form(parse(values[i]))
+                    plain[i] = _plain_form(parse(plain[i]))
                 except Rejected as rejected:
                     bad[int(rows[i])] = rejected
             judged[odd] = True
             acceptable = np.array([row not in bad for row in rows.tolist()], np.bool_)
-            values = [value for value, keep in zip(values, acceptable, strict=True) if keep]
+            values = octets([value for value, keep in zip(plain, acceptable, strict=True) if keep])
             rows, judged = rows[acceptable], judged[acceptable]
 
     def _columns(self, batch: RawBatch, rows: Ints, data: scan.Bytes, constants: int, found: Scanned) -> pa.RecordBatch:
@@ -204,16 +206,15 @@ class Decoder:
 
 def _blocks(batch: RawBatch) -> Iterator[tuple[int, int]]:
     """First and last rows of the blocks of `batch`; a record of more than BLOCK_BYTES has one of its own."""
-    if sum(map(len, filter(None, batch.values))) <= BLOCK_BYTES:
-        yield 0, len(batch)
-        return
-    first, size = 0, 0
-    for i, value in enumerate(batch.values):
-        if size and size + len(value or b"") > BLOCK_BYTES:
-            yield first, i
-            first, size = i, 0
-        size += len(value or b"")
-    yield first, len(batch)
+    ends = np.frombuffer(batch.values.buffers()[1], np.int64)[batch.values.offset :][: len(batch) + 1]
+    first = 0
+    while True:
+        last = int(np.searchsorted(ends, ends[first] + BLOCK_BYTES, "right")) - 1 if len(batch) else 0
+        last = min(max(last, first + 1), len(batch))
+        yield first, last
+        if last == len(batch):
+            return
+        first = last
 
 
 def _beyond_the_scanner(raw: pa.Array, offsets: Ints) -> Flags:
@@ -260,8 +261,8 @@ def _is_foreign(batch: RawBatch, rows: Ints, anonymous_id: pa.Array) -> pa.Array
     """Where the record's key is not its anonymousId; nowhere if the source has no keys."""
     if batch.keys is None:
         return pa.array(np.zeros(len(rows), np.bool_))
-    keys = batch.keys if len(rows) == len(batch) else [batch.keys[i] for i in rows.tolist()]
-    differs = pc.not_equal(anonymous_id.cast(pa.binary()), pa.array(keys, pa.binary()))
+    keys = batch.keys if len(rows) == len(batch) else batch.keys.take(pa.array(rows))
+    differs = pc.not_equal(anonymous_id.cast(pa.large_binary()), keys)
     return pc.and_(pc.fill_null(differs, True), anonymous_id.is_valid())
 
 
@@ -274,8 +275,8 @@ def _dead_letters(batch: RawBatch, bad: dict[int, Rejected]) -> pa.Table:
             "offset": [int(batch.offsets[i]) for i in rows],
             "reason": [bad[i].reason for i in rows],
             "detail": [bad[i].detail for i in rows],
-            "key": [batch.keys[i] if batch.keys is not None else None for i in rows],
-            "raw": [batch.values[i] for i in rows],
+            "key": [batch.keys[i].as_py() if batch.keys is not None else None for i in rows],
+            "raw": [batch.values[i].as_py() for i in rows],
             "kafka_at": [None if batch.kafka_at is None else int(batch.kafka_at[i]) for i in rows],
         },
         schema=DEAD,

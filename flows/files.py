@@ -19,7 +19,7 @@ import zstandard
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from flows.contract import MAX_RECORD_BYTES
-from flows.records import BATCH, RawBatch
+from flows.records import BATCH, RawBatch, octets
 from stitchline.errors import SourceError
 
 STDIN: Final = "-"
@@ -106,7 +106,7 @@ class FilePartition(StatefulSourcePartition[RawBatch, None]):
                 topic=self._topic,
                 partition=0,
                 next_offset=max(self._line, self._skip),
-                values=[line for _, line in numbered],
+                values=octets([line for _, line in numbered]),
                 offsets=np.array([number for number, _ in numbered], np.int64),
                 at_end=done,
                 closed=done,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 BATCH: Final = 20_000
 """Records in a batch at most. Decoding costs some 5 ms a batch whatever its size; more than this only costs memory."""
+
+
+def octets(values: Iterable[bytes | None]) -> pa.LargeBinaryArray:
+    """The values, or keys, of a batch."""
+    return pa.array(values, pa.large_binary())
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +32,8 @@ class RawBatch:
     topic: str
     partition: int
     next_offset: int
-    values: list[bytes | None] = field(default_factory=list)
-    keys: list[bytes | None] | None = None
+    values: pa.LargeBinaryArray = field(default_factory=lambda: octets([]))
+    keys: pa.LargeBinaryArray | None = None
     offsets: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     kafka_at: npt.NDArray[np.int64] | None = None
     at_end: bool = False

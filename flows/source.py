@@ -11,22 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    TIMESTAMP_NOT_AVAILABLE,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 
+from flows.consumer import PartitionConsumer, Read
 from flows.records import BATCH, RawBatch
 from stitchline.errors import RecordsLost, SourceError, TopicMissing
 
@@ -192,33 +182,32 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._doubt: str | None = None
         self._away = False
         self._due = 0.0  # by the monotonic clock
-        self._consumer = Consumer({**source.config, "error_cb": self._on_error})
         start = OFFSET_BEGINNING if self._committed is None else self._committed
-        self._consumer.assign([TopicPartition(source.topic, partition, start)])
+        self._consumer = PartitionConsumer(source.config, source.topic, partition, start, self._on_error)
 
     def next_batch(self) -> Iterable[RawBatch]:
         if self._source.stopping.is_set():
             raise StopIteration
-        messages = self._consumer.consume(self._source.batch, self._wait_until_due())
-        if self._at_end and self._source.until_end and not messages:
+        read = self._consumer.read(self._source.batch, self._wait_until_due())
+        count = len(read.values)
+        if self._at_end and self._source.until_end and not count and not read.told:
             raise StopIteration
-        told = [m for m in messages if m.error() is not None] if any(map(Message.error, messages)) else []
-        records = [m for m in messages if m.error() is None] if told else messages
-        if records:
+        if count:
             self._at_end = False
             self._back()
-        for message in told:  # the end of the partition is told behind its last record
-            self._note(message)
-        if self._doubt is not None and not messages:
+        for error, offset in read.told:  # the end of the partition is told behind its last record
+            self._note(error, offset)
+        if self._doubt is not None and not count and not read.told:
             self._look_whether_away()
-        if len(records) < self._source.batch // 4:  # meanwhile librdkafka goes on fetching
+        if count < self._source.batch // 4:  # meanwhile librdkafka goes on fetching
             self._due = time.monotonic() + _PAUSE
         else:
             self._source.busy[threading.get_ident()] = time.monotonic()
-        if records:
-            self._next = max(self._next, (records[-1].offset() or 0) + 1)
+        if count:
+            self._next = max(self._next, int(read.offsets[-1]) + 1)
+            log.debug("read %d records of partition %d, up to offset %d", count, self._partition, self._next)
         self._tell_group()
-        return [self._batch(records)]
+        return [self._batch(read)]
 
     def next_awake(self) -> datetime | None:
         return None  # at once: `_wait_until_due` waits
@@ -240,29 +229,23 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._source.stopping.wait(self._due - now)
         return _WAIT_FOR_MORE
 
-    def _batch(self, records: list[Message]) -> RawBatch:
-        if records:
-            log.debug("read %d records of partition %d, up to offset %d", len(records), self._partition, self._next)
-        times = list(map(Message.timestamp, records))
-        known = not times or times[0][0] != TIMESTAMP_NOT_AVAILABLE
+    def _batch(self, read: Read) -> RawBatch:
         return RawBatch(
             topic=self._source.topic,
             partition=self._partition,
             next_offset=self._next,
-            values=list(map(Message.value, records)),
-            keys=list(map(Message.key, records)),
-            offsets=_offsets(records),
-            kafka_at=np.fromiter(map(itemgetter(1), times), np.int64, len(times)) * 1000 if known else None,
+            values=read.values,
+            keys=read.keys,
+            offsets=read.offsets,
+            kafka_at=read.kafka_at,
             at_end=self._at_end,
             read_at=datetime.now(UTC),
         )
 
-    def _note(self, message: Message) -> None:
-        error = message.error()
-        assert error is not None
+    def _note(self, error: KafkaError, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             self._at_end = True
-            self._next = max(self._next, message.offset() or 0)
+            self._next = max(self._next, offset)
             self._back()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             self._miss()
@@ -277,11 +260,10 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
 
     def _miss(self) -> None:
         """Kafka does not have what was asked for: the flow ends, or goes on with the first record that is there."""
-        place = TopicPartition(self._source.topic, self._partition, self._next)
         try:
-            first, end = self._consumer.get_watermark_offsets(place, timeout=_LOOK_AFTER_LOSS)
+            first, end = self._consumer.ends(_LOOK_AFTER_LOSS)
         except KafkaException as error:  # it is asked again once the brokers answer
-            self._consumer.assign([place])
+            self._consumer.assign(self._next)
             self._on_error(error.args[0])
             return
         lost = Lost(self._source.topic, self._partition, self._next, first, end)
@@ -300,7 +282,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
                 )
             self._source.skip(lost)
             self._next = first
-        self._consumer.assign([TopicPartition(self._source.topic, self._partition, self._next)])
+        self._consumer.assign(self._next)
 
     def _on_error(self, error: KafkaError) -> None:
         """Brokers come and go; librdkafka connects again with back-off, and meanwhile nothing is at its end. An error
@@ -310,9 +292,8 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
 
     def _look_whether_away(self) -> None:
         """The end is told once: where nothing came meanwhile, a broker that is back has to be asked."""
-        place = TopicPartition(self._source.topic, self._partition)
         try:
-            _, end = self._consumer.get_watermark_offsets(place, timeout=_LOOK_FOR if self._away else _LOOK_FIRST)
+            _, end = self._consumer.ends(_LOOK_FOR if self._away else _LOOK_FIRST)
         except KafkaException:
             if not self._away:
                 self._away = True
@@ -332,17 +313,9 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         if committed is None or committed == self._committed or self._doubt is not None:
             return
         self._committed = committed
-        offsets = [TopicPartition(self._source.topic, self._partition, committed)]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=not wait)  # type: ignore[call-overload]
+            self._consumer.commit(committed, wait=wait)
         except KafkaException as error:
             log.debug(
                 "the consumer group did not learn offset %d of partition %d: %s", committed, self._partition, error
             )
-
-
-def _offsets(records: list[Message]) -> npt.NDArray[np.int64]:
-    first, last = (records[0].offset() or 0, records[-1].offset() or 0) if records else (0, -1)
-    if last - first + 1 == len(records):  # they rise, so there is no gap
-        return np.arange(first, last + 1)
-    return np.fromiter(map(Message.offset, records), np.int64, len(records))

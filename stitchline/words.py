@@ -1,6 +1,7 @@
-"""Eight octets at a time, for compiled functions: loops over single octets are several times slower.
+"""Eight octets at a time, and memory that another library owns, for compiled functions.
 
-Both read or write eight octets whatever the length of the text is: there have to be as many behind its last one.
+Loops over single octets are several times slower. `word_at` and `copy_word` read or write eight octets whatever the
+length of the text is: there have to be as many behind its last one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,16 @@ def _copy_word(_typing: Any, octets: Any, i: Any, out: Any, o: Any) -> Any:
     return types.void(octets, i, out, o), generate
 
 
+def _pointer_to(_typing: Any, address: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.uint64), generate
+
+
 word_at: Any = intrinsic(_word_at)
 """word_at(octets, i): the eight octets from `i` on as one number, the first the lowest; `i` is not negative."""
 copy_word: Any = intrinsic(_copy_word)
 """copy_word(octets, i, out, o): copies the eight octets from `i` on to `out` from `o` on; neither is negative."""
+pointer_to: Any = intrinsic(_pointer_to)
+"""pointer_to(address): what `numba.carray` makes an array of; `address` is a uint64 that the caller answers for."""

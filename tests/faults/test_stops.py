@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flows.decode import Decoder
-from flows.records import RawBatch
+from flows.records import RawBatch, octets
 from flows.source import KafkaSource
 from tests.faults.forks import Forked, replay
 from tests.faults.test_kills import SEED, check
@@ -133,8 +133,8 @@ def add(world: World, values: list[bytes | None], *, first: int, now: datetime |
         topic="events",
         partition=0,
         next_offset=first + len(values),
-        values=values,
-        keys=[b"d"] * len(values),
+        values=octets(values),
+        keys=octets([b"d"] * len(values)),
         offsets=np.arange(first, first + len(values), dtype=np.int64),
         kafka_at=np.full(len(values), int(at.timestamp() * 1_000_000), np.int64),
         at_end=now is not None,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from flows.contract import Event, Rejected, parse
 from flows.decode import DEAD, DECODED, DecodedBatch, Decoder
-from flows.records import RawBatch
+from flows.records import RawBatch, octets
 from tests.flows.inputs import ACCEPTED, GOOD, IDS, REJECTED, TIME, Expected, record
 
 SKEW = timedelta(minutes=5)
@@ -35,8 +35,8 @@ def decode(
         topic="events",
         partition=3,
         next_offset=100 + count,
-        values=list(values),
-        keys=None if keys is None else list(keys),
+        values=octets(values),
+        keys=None if keys is None else octets(keys),
         offsets=np.arange(100, 100 + count, dtype=np.int64),
         kafka_at=at,
     )
@@ -110,7 +110,13 @@ def test_a_block_of_nothing_but_null_values() -> None:
 def test_how_the_partition_stands_is_handed_on() -> None:
     read_at = datetime(2024, 5, 6, 12, 1, tzinfo=UTC)
     batch = RawBatch(
-        topic="events", partition=3, next_offset=9, values=[GOOD], offsets=np.array([8]), at_end=True, read_at=read_at
+        topic="events",
+        partition=3,
+        next_offset=9,
+        values=octets([GOOD]),
+        offsets=np.array([8]),
+        at_end=True,
+        read_at=read_at,
     )
     decoded = DECODER.decode(batch)
     assert (decoded.topic, decoded.partition, decoded.next_offset) == ("events", 3, 9)

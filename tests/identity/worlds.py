@@ -16,7 +16,7 @@ import redis
 
 from flows.checkpoint import Checkpointer
 from flows.decode import Decoder
-from flows.records import RawBatch
+from flows.records import RawBatch, octets
 from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import SESSIONS
 from identity.graph import Graph
@@ -91,8 +91,8 @@ class World:
             topic="events",
             partition=partition,
             next_offset=first + len(values),
-            values=values,
-            keys=keys,
+            values=octets(values),
+            keys=octets(keys),
             offsets=np.arange(first, first + len(values), dtype=np.int64),
             kafka_at=None if kafka_at is None else np.array([(at - EPOCH) // MICROSECOND for at in kafka_at], np.int64),
             at_end=end_read_at is not None,
