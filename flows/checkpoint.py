@@ -481,7 +481,7 @@ class Checkpointer:
             ).with_columns(is_stored_closed=pl.lit(value=True))
             sessions = pl.concat(
                 [sessions, again.sessions.join(known, on="session_id", how="left", maintain_order="left")]
-            )
+            ).sort("anonymous_id", "started_at", "first_message_id")
             replaced = pl.concat([replaced, again.replaced.select("session_id", "is_stored_closed")])
         # A closed session that changes is a rewrite; an open one just goes on.
         sessions = sessions.with_columns(
@@ -496,8 +496,7 @@ class Checkpointer:
         is_last = (pl.col("anonymous_id") != pl.col("anonymous_id").shift(-1)).fill_null(value=True)
         passed = pl.col("ended_at") + self._rules.sessions.longest_gap < pl.col("watermark")
         sessions = (
-            sessions.sort("anonymous_id", "started_at", "first_message_id")
-            .join(self._sources.frame(progress), on="source", how="left", maintain_order="left")
+            sessions.join(self._sources.frame(progress), on="source", how="left", maintain_order="left")
             .with_columns(is_last=is_last)
             .with_columns(stays_open=pl.col("is_last") & ~passed.fill_null(value=False))
             .with_columns(

@@ -6,7 +6,7 @@ DESIGN: identity rules 1 to 5 and 8. One round trip to Redis for a batch; device
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -54,35 +54,42 @@ class Stitching:
         """The user whose each row (anonymous_id, at as Int64 microseconds, message_id) was by its device, or null."""
         if not self.timelines:
             return pl.repeat(None, rows.height, dtype=pl.String, eager=True)
-        starts = pl.DataFrame(
-            [
-                (device, stretch.start[0], stretch.start[1], stretch.user)
-                for device, stretches in self.timelines.items()
-                for stretch in stretches
-            ],
-            schema={"anonymous_id": pl.String, "at": pl.Int64, "message_id": pl.String, "user": pl.String},
+        # Most devices have one user, from some time on, whatever the message ids are.
+        of_one = {d: s[1] for d, s in self.timelines.items() if len(s) == 2 and s[0].user is None and not s[1].start[1]}
+        since = pl.DataFrame(
+            [(device, stretch.start[0], stretch.user) for device, stretch in of_one.items()],
+            schema={"anonymous_id": pl.String, "since": pl.Int64, "user": pl.String},
             orient="row",
-        ).with_columns(start=pl.int_range(pl.len(), dtype=pl.Int64), row=pl.lit(None, pl.Int64))
-        asked = (
-            rows.select("anonymous_id", "at", "message_id")
-            .with_columns(
-                user=pl.lit(None, pl.String),
-                start=pl.lit(None, pl.Int64),
-                row=pl.int_range(pl.len(), dtype=pl.Int64),
-            )
-            .join(starts.select(pl.col("anonymous_id").unique()), on="anonymous_id", how="semi")
         )
-        placed = (
-            pl.concat([starts, asked])
-            .sort("anonymous_id", "at", "message_id", "row", nulls_last=False)
-            .with_columns(pl.col("start").forward_fill())
-            .filter(pl.col("row").is_not_null())
+        owned = rows.select("anonymous_id", "at", "message_id").join(
+            since, on="anonymous_id", how="left", maintain_order="left"
         )
-        owner = starts["user"].gather(placed["start"])
-        found = pl.DataFrame({"row": placed["row"], "owner": owner})
-        return pl.DataFrame({"row": pl.int_range(rows.height, dtype=pl.Int64, eager=True)}).join(
-            found, on="row", how="left", maintain_order="left"
-        )["owner"]
+        owners = owned.select(pl.when(pl.col("at") >= pl.col("since")).then("user").alias("owner"))["owner"]
+        others = {device: s for device, s in self.timelines.items() if device not in of_one}
+        return _owners(owned, others, owners) if others else owners
+
+
+def _owners(rows: pl.DataFrame, timelines: Mapping[str, list[Stretch]], owners: pl.Series) -> pl.Series:
+    """`owners` of `rows`, and those that `timelines` have for rows of these devices."""
+    starts = pl.DataFrame(
+        [(device, *stretch.start, stretch.user) for device, stretches in timelines.items() for stretch in stretches],
+        schema={"anonymous_id": pl.String, "at": pl.Int64, "message_id": pl.String, "user": pl.String},
+        orient="row",
+    ).with_columns(start=pl.int_range(pl.len(), dtype=pl.Int64), row=pl.lit(None, pl.Int64))
+    asked = (
+        rows.select("anonymous_id", "at", "message_id")
+        .with_columns(
+            user=pl.lit(None, pl.String), start=pl.lit(None, pl.Int64), row=pl.int_range(pl.len(), dtype=pl.Int64)
+        )
+        .join(starts.select(pl.col("anonymous_id").unique()), on="anonymous_id", how="semi")
+    )
+    placed = (
+        pl.concat([starts, asked])
+        .sort("anonymous_id", "at", "message_id", "row", nulls_last=False)
+        .with_columns(pl.col("start").forward_fill())
+        .filter(pl.col("row").is_not_null())
+    )
+    return owners.scatter(placed["row"], starts["user"].gather(placed["start"]))
 
 
 class Stitcher:
