@@ -52,6 +52,9 @@ _EARLIEST: Final = -(2**62)  # before every time, in microseconds
 KNOWN_DEVICES: Final = 10_000_000
 """Size of the filter that tells devices never seen before: 20 MB."""
 
+LOOKED_UP_AT_ONCE: Final = 500_000
+"""Rows that the filters are filled again with at a time, after a stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -118,7 +121,8 @@ class Checkpointer:
     def _recover(self) -> None:
         """Remembers what the filters and the list of seen messages held before the stop."""
         with self._warehouse.reader() as con:
-            self._devices.add(hash_texts(_column(con, tables.KNOWN_DEVICES)))
+            for some in con.execute(tables.KNOWN_DEVICES).to_arrow_reader(LOOKED_UP_AT_ONCE):
+                self._devices.add(hash_texts(some.column(0)))
             marks = [p.watermark or _EPOCH for p in self._progress.values()]
             rows = con.execute(tables.REMEMBERED, {"least": min(marks, default=_EPOCH)}).to_arrow_table()
         messages = Messages(
@@ -134,7 +138,11 @@ class Checkpointer:
         """Learns anew how closed sessions ended, where they were written by others."""
         tails, repairs = Tails(), self._warehouse.repairs
         with self._warehouse.reader() as con:
-            tails.put(con.execute(tables.ENDINGS).pl())
+            ties: list[str] = []
+            for some in con.execute(tables.CLOSED_ENDINGS).to_arrow_reader(LOOKED_UP_AT_ONCE):
+                ties += tails.put_latest(pl.DataFrame(some)).to_list()
+            if ties:
+                tails.put(tables.last_closed_sessions(con, pl.Series(ties)))
         self._tails, self._repairs = tails, repairs
 
     def add(self, batch: DecodedBatch) -> None:
@@ -176,14 +184,17 @@ class Checkpointer:
                 running.result()
             self._commit(self._take())
             self._stitcher.flush()
-            self._patiently(lambda: self._write_end(close_sessions=close_sessions))
-            if close_sessions:
-                self._look_up_endings()
+            ended: list[pl.DataFrame] = []
+            self._patiently(lambda: self._write_end(ended, close_sessions=close_sessions))
+            for sessions in ended:
+                self._tails.put(sessions)
 
-    def _write_end(self, *, close_sessions: bool) -> None:
+    def _write_end(self, ended: list[pl.DataFrame], *, close_sessions: bool) -> None:
+        """`ended` gets what it closes. Of each try: one may have worked that was said to have failed."""
         with self._warehouse.transaction() as con:
             looked = self._bots.look(con, now=True)
             if close_sessions:
+                ended.append(con.execute(tables.OPEN_ENDINGS).pl())
                 con.execute(tables.CLOSE_ALL_SESSIONS)
                 con.execute(tables.WATERMARK_AT_THE_END)
         if looked:
