@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
@@ -27,7 +27,7 @@ from flows.bots import BotWatch
 from flows.clock import PartitionClock
 from flows.decode import DecodedBatch
 from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
-from flows.recut import recut
+from flows.recut import Kept, kept_of, late_devices, recut
 from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import SESSIONS, Cut, InOrder, cut, in_order
 from flows.tails import NOBODY, Tails, hashes_of_users
@@ -108,6 +108,7 @@ class Checkpointer:
         self._committer = ThreadPoolExecutor(1, "commit")
         self._running: Future[None] | None = None
         self._beside = ThreadPoolExecutor(1, "append")
+        self._looking = ThreadPoolExecutor(1, "look up")
         self._progress = warehouse.progress()
         self._sources = _Sources(self._progress)
         self._warned_of_keys: set[str] = set()
@@ -277,8 +278,14 @@ class Checkpointer:
                 return  # the try before was said to have failed, and had not
             if self._repairs != self._warehouse.repairs:
                 self._look_up_endings()
-            stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
-            written.recuts, written.ended = self._store(con, decoded, events, stitching, progress)
+            late = late_devices(events)
+            looking = self._looking.submit(self._look_up_late, late, events) if len(late) else None
+            try:
+                stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
+                written.recuts, written.ended = self._store(con, decoded, events, stitching, progress, looking)
+            finally:
+                if looking is not None:
+                    wait([looking])
             ended = tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
             if ended is not None:
                 written.ended.append(ended)
@@ -394,6 +401,7 @@ class Checkpointer:
         events: pl.DataFrame,
         stitching: Stitching,
         progress: dict[tuple[str, int], Progress],
+        looking: Future[Kept] | None,
     ) -> tuple[int, list[pl.DataFrame]]:
         """Appends the events, and meanwhile cuts their sessions, which takes about as long; then writes the sessions.
         Returns how many devices were cut again, and for `Tails` the last sessions that are closed now."""
@@ -410,11 +418,27 @@ class Checkpointer:
             with self._warehouse.reader() as reader:  # this transaction has not touched the sessions yet
                 previous = self._previous(reader, devices)
             made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
+            kept = self._kept(made.unsettled, active, looking)
         finally:
             appending.result()
         made = replace(made, sessions=made.sessions.filter(pl.col("session_id") != _NOT_LOOKED_UP))
-        ended = self._write_sessions(con, devices, previous, activity, made, stitching, progress)
+        ended = self._write_sessions(con, devices, previous, activity, made, kept, stitching, progress)
         return len(made.unsettled), [ended]
+
+    def _look_up_late(self, devices: pl.Series, events: pl.DataFrame) -> Kept:
+        """What is stored of `devices`, which is what all but the transaction that runs still sees."""
+        with self._warehouse.reader() as reader:
+            return kept_of(reader, devices, events.filter(~pl.col("is_background")), self._rules)
+
+    def _kept(self, devices: pl.Series, active: pl.DataFrame, looking: Future[Kept] | None) -> Kept | None:
+        """What is stored of `devices`, which have to be cut again; that of most was looked up meanwhile."""
+        if devices.is_empty():
+            return None
+        if looking is None:
+            return self._look_up_late(devices, active)
+        kept = looking.result().of(devices)
+        missed = devices.filter(~devices.is_in(late_devices(active).implode()))
+        return kept if missed.is_empty() else kept.and_of(self._look_up_late(missed, active))
 
     def _previous(self, con: duckdb.DuckDBPyConnection, devices: pl.DataFrame) -> pl.DataFrame:
         """The session that each of `devices` had last, if any: SESSION_COLUMNS and is_stored_closed.
@@ -462,11 +486,12 @@ class Checkpointer:
         previous: pl.DataFrame,
         activity: InOrder,
         made: Cut,
+        kept: Kept | None,
         stitching: Stitching,
         progress: dict[tuple[str, int], Progress],
     ) -> pl.DataFrame:
-        """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`. Returns, for
-        `Tails`, those that are their devices' last and closed."""
+        """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`; of unsettled
+        ones, in the place of what is `kept`. Returns, for `Tails`, those that are their devices' last and closed."""
         sessions = made.sessions.join(
             previous.select(
                 "session_id", "revision", "is_stored_closed", old_count="event_count", old_reason="end_reason"
@@ -484,8 +509,8 @@ class Checkpointer:
         replaced = previous.select("session_id", "is_stored_closed").join(
             sessions.select("session_id"), on="session_id", how="semi"
         )
-        if not made.unsettled.is_empty():
-            again = recut(con, made.unsettled, activity.events, self._rules)
+        if kept is not None:
+            again = recut(kept, made.unsettled, activity.events, self._rules)
             tables.note_changes(con, again.replaced, again.sessions)
             known = pl.concat(
                 [again.replaced.select("session_id", "revision"), tables.superseded(con, again.sessions["session_id"])]
