@@ -361,10 +361,12 @@ def reconcile(
 def _compare_together(
     warehouse: Warehouse, con: duckdb.DuckDBPyConnection, rules: FlowRules, since: datetime | None, *, begun: bool
 ) -> tuple[int, list[Difference]]:
-    """Compares on `con` and, where there are more cores, on others beside it; in a transaction that has `begun`, and in
-    which nothing was written yet, or in one that begins."""
+    """Compares on `con` and, where there are more cores than DuckDB has threads, on others beside it; in a transaction
+    that has `begun`, and in which nothing was written yet, or in one that begins."""
     with ExitStack() as stack:
-        workers = min(MOST_WORKERS, os.cpu_count() or 1)
+        threads = con.execute("select current_setting('threads')").fetchone()
+        assert threads is not None
+        workers = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // int(threads[0])))
         others = [stack.enter_context(warehouse.reader()) for _ in range(workers - 1)]
         warehouse.begin_together(others if begun else [con, *others])
         return compare(con, rules, since, others)
