@@ -23,7 +23,7 @@ test: install  ## the whole suite, on a real Kafka and Redis; ARGS="-k sessions"
 prove: install  ## the long forms of the tests, kept in docs/proofs; takes a day; ARGS="--seed 7 tests/faults"
 	@exec $(bin)/python ci/prove.py $(ARGS)
 
-bench: install  ## throughput and latency into bench/RESULTS.md
+bench: install  ## throughput, latency, late events, many devices into bench/RESULTS.md; ARGS="--parts late"
 	@exec $(bin)/python -m bench $(ARGS)
 
 lint: install  ## ruff, mypy and the import rules

@@ -19,8 +19,11 @@ from typing import IO, Any
 import duckdb
 import numpy as np
 import psutil
+from confluent_kafka import Consumer, TopicPartition
 
 SAMPLE_EVERY = timedelta(milliseconds=50)
+ASK_EVERY = timedelta(milliseconds=500)
+MARK = 0.5  # of the topic's records
 STOP_LIMIT = timedelta(seconds=60)
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
@@ -30,6 +33,9 @@ class FlowRun:
     """One run over a topic, from the first record to the last commit. CPU is that of the flow's process alone."""
 
     events: int
+    """Stored by this run."""
+    stored: int
+    """In the warehouse then, as are the sessions, links and dead letters."""
     sessions: int
     links: int
     dead: int
@@ -39,6 +45,8 @@ class FlowRun:
     """From the process's start to its end: Python's imports and the closing of the warehouse are in it too."""
     peak_rss: int
     warehouse_bytes: int
+    marked_rss: tuple[int, int]
+    """Highest RSS seen until MARK of the topic was committed, and until the end."""
 
     @property
     def events_per_second(self) -> float:
@@ -50,21 +58,31 @@ class FlowRun:
 
 
 class Watch(threading.Thread):
-    """Samples a process's CPU until it ends."""
+    """Samples a process's CPU and memory until it ends."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._process = psutil.Process(pid)
         self._cpu: list[tuple[float, float]] = []  # wall clock, CPU-seconds so far
+        self._peak = 0
+        self._peaks: list[tuple[float, int]] = []  # wall clock, highest RSS so far
 
     def run(self) -> None:
         try:
             while True:
-                times = self._process.cpu_times()
-                self._cpu.append((time.time(), times.user + times.system))
+                with self._process.oneshot():
+                    times, memory = self._process.cpu_times(), self._process.memory_info()
+                now = time.time()
+                self._cpu.append((now, times.user + times.system))
+                self._peak = max(self._peak, memory.rss)
+                self._peaks.append((now, self._peak))
                 time.sleep(SAMPLE_EVERY.total_seconds())
         except psutil.NoSuchProcess:
             pass
+
+    def peak_at(self, moment: float) -> int:
+        """The highest RSS seen up to `moment`, wall clock."""
+        return max((peak for at, peak in self._peaks if at <= moment), default=0)
 
     def cpu_at(self, at: datetime) -> float:
         """CPU-seconds used up to `at`, interpolated."""
@@ -72,13 +90,33 @@ class Watch(threading.Thread):
         return float(np.interp(at.timestamp(), moments, spent))
 
 
+class Offsets(threading.Thread):
+    """Asks Kafka how far the flow's consumer group is, which learns it after each commit, until `share` is done."""
+
+    def __init__(self, bootstrap: str, topic: str, share: float) -> None:
+        super().__init__(daemon=True)
+        self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "stitchline"})
+        self._topic = topic
+        self._share = share
+        self.ended = threading.Event()
+        self.done_at = float("inf")
+        """When that was; wall clock."""
+
+    def run(self) -> None:
+        numbers = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions
+        partitions = [TopicPartition(self._topic, number) for number in numbers]
+        records = sum(self._consumer.get_watermark_offsets(partition, timeout=10)[1] for partition in partitions)
+        while not self.ended.wait(ASK_EVERY.total_seconds()):
+            places = self._consumer.committed(partitions, timeout=10)
+            if sum(max(0, place.offset) for place in places) >= self._share * records:
+                self.done_at = time.time()
+                break
+        self._consumer.close()
+
+
 def environment(bootstrap: str, redis_url: str) -> dict[str, str]:
     """That of the flow's process: ours without any other setting of Stitchline."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("STITCHLINE_")}
-    return ours | {
-        "STITCHLINE_KAFKA__BOOTSTRAP": bootstrap,
-        "STITCHLINE_REDIS__URL": redis_url,
-    }
+    return _without_settings() | {"STITCHLINE_KAFKA__BOOTSTRAP": bootstrap, "STITCHLINE_REDIS__URL": redis_url}
 
 
 def run_flow(bootstrap: str, topic: str, redis_url: str, warehouse: Path) -> FlowRun:
@@ -92,11 +130,14 @@ def run_flow(bootstrap: str, topic: str, redis_url: str, warehouse: Path) -> Flo
             stderr=errors,
             text=True,
         )
-        watch = Watch(process.pid)
+        watch, offsets = Watch(process.pid), Offsets(bootstrap, topic, MARK)
         watch.start()
+        offsets.start()
         assert process.stdout is not None
         answer, usage = _reap(process, process.stdout)
+        offsets.ended.set()
         watch.join()
+        offsets.join()
     if process.returncode != 0:
         raise RuntimeError(f"the flow ended with {process.returncode}:\n{log.read_text()[-4000:]}")
     told = json.loads(answer)
@@ -110,7 +151,8 @@ def run_flow(bootstrap: str, topic: str, redis_url: str, warehouse: Path) -> Flo
     assert counted is not None
     events, sessions, links, dead = counted
     return FlowRun(
-        events=events,
+        events=told["stored"],
+        stored=events,
         sessions=sessions,
         links=links,
         dead=dead,
@@ -119,7 +161,34 @@ def run_flow(bootstrap: str, topic: str, redis_url: str, warehouse: Path) -> Flo
         process_cpu_seconds=usage.ru_utime + usage.ru_stime,
         peak_rss=usage.ru_maxrss * _MAXRSS_UNIT,
         warehouse_bytes=warehouse.stat().st_size,
+        marked_rss=(watch.peak_at(offsets.done_at), watch.peak_at(time.time())),
     )
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What `stitchline reconcile` said, and the memory that it took."""
+
+    sessions: int
+    differing: int
+    seconds: float
+    peak_rss: int
+
+
+def run_reconcile(warehouse: Path) -> Reconciled:
+    """`stitchline reconcile` over a warehouse that nobody holds. Raises RuntimeError if it fails."""
+    process = subprocess.Popen(
+        [*_stitchline(), "reconcile", "--warehouse", str(warehouse), "--json"],
+        env=_without_settings(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    answer, usage = _reap(process, process.stdout)
+    if process.returncode not in (0, 1) or not answer:
+        raise RuntimeError(f"the comparison ended with {process.returncode}")
+    told = json.loads(answer)
+    return Reconciled(told["sessions"], told["differing"], told["seconds"], usage.ru_maxrss * _MAXRSS_UNIT)
 
 
 @contextmanager
@@ -145,6 +214,10 @@ def running_service(bootstrap: str, topic: str, redis_url: str, warehouse: Path,
                 raise
     if process.returncode != 0:
         raise RuntimeError(f"the service ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+
+
+def _without_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("STITCHLINE_")}
 
 
 def _stitchline() -> list[str]:

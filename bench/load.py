@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from binascii import crc32
 from typing import Any
 
 from confluent_kafka import Producer
 
-from bench.workload import Batch, Workload
+from bench.workload import EVENTS_PER_SESSION, Batch, Workload
 
 QUEUE_RECORDS = 500_000  # what librdkafka may hold unsent: enough to keep it busy, and below 300 MB
 SENT_AT_ONCE = 10_000  # records
@@ -32,8 +33,12 @@ class Loader:
             }
         )
 
-    def send(self, batch: Batch) -> None:
-        records = [{"key": key, "value": value} for key, value in batch.records()]
+    def send(self, batch: Batch, partitions: int | None = None) -> None:
+        """`partitions`: onto the first so many alone."""
+        records: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in batch.records()]
+        if partitions is not None:
+            for record in records:
+                record["partition"] = crc32(record["key"]) % partitions
         for start in range(0, len(records), SENT_AT_ONCE):
             self.send_records(records[start : start + SENT_AT_ONCE])
 
@@ -56,15 +61,19 @@ def main() -> None:
     parser.add_argument("--topic", required=True)
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--devices", type=int, default=100_000)
+    parser.add_argument("--per-session", type=int, default=EVENTS_PER_SESSION, help="events of a session, on average")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--number", type=int, default=0, help="how many such loads came before")
+    parser.add_argument("--late-share", type=float, default=0.0, help="of the events")
+    parser.add_argument("--partitions", type=int, help="only onto the first so many")
     parser.add_argument("--compression", default="none", choices=("none", "lz4", "zstd"))
     given = parser.parse_args()
 
-    workload = Workload(given.events, given.devices, given.seed)
+    workload = Workload(given.events, given.devices, given.seed, given.per_session, given.number, given.late_share)
     loader = Loader(given.bootstrap, given.topic, **{"compression.type": given.compression})
     began = time.perf_counter()
     for batch in workload.batches():
-        loader.send(batch)
+        loader.send(batch, given.partitions)
     loader.flush()
     seconds = time.perf_counter() - began
     print(json.dumps({"events": workload.events, "sessions": workload.sessions, "seconds": seconds}))

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from bench import latency, machine
-from bench.flow import FlowRun, run_flow, running_service
+from bench import devices, late, latency, machine
+from bench.devices import Devices
+from bench.flow import FlowRun, run_flow, run_reconcile, running_service
+from bench.late import LATE_SHARE, Late
 from bench.latency import Latency
 from bench.results import write_section
 from bench.workload import EVENT_BYTES, Workload
@@ -29,6 +31,7 @@ PARTITIONS = 4
 EVENTS_PER_DEVICE = 20
 LARGE = 10_000_000
 YARDSTICK_RUNS = 3  # before the flow and again after it; the best counts
+PARTS = ("throughput", "late", "devices")
 HOME = Path(".stitchline/bench")
 
 console = Console(stderr=True, highlight=False)
@@ -53,6 +56,7 @@ class Part:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     parser.add_argument("--events", type=int, default=2_000_000, help="events of the small load (default 2,000,000)")
     parser.add_argument("--skip-10m", action="store_true", help="leave out the load of 10,000,000 events")
     parser.add_argument("--latency-seconds", type=int, default=60, help="0 leaves the latency part out")
@@ -62,6 +66,23 @@ def main(arguments: list[str] | None = None) -> None:
 
     description = machine.describe()
     console.print(description)
+    sections = {
+        "throughput and latency": lambda: _throughput_and_latency(given, description),
+        "late events": lambda: late.report(description, _late(given.events)),
+        "many devices": lambda: devices.report(description, _devices()),
+    }
+    for part, (name, measured) in zip(PARTS, sections.items(), strict=True):
+        if part not in given.parts:
+            continue
+        text = measured()
+        if given.dry:
+            print(text)
+        else:
+            write_section(name, text)
+            console.print(f"{name}: written to bench/RESULTS.md")
+
+
+def _throughput_and_latency(given: argparse.Namespace, description: str) -> str:
     sizes = [given.events] if given.skip_10m else [given.events, LARGE]
     parts, live = [], None
     for size in sizes:
@@ -71,12 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
             if size == given.events and given.latency_seconds:
                 duration = timedelta(seconds=given.latency_seconds)
                 live = _latency(kafka, valkey, home, given.latency_rate, duration)
-    text = _report(description, parts, live, given.latency_rate)
-    if given.dry:
-        print(text)
-    else:
-        write_section("throughput and latency", text)
-        console.print("written to bench/RESULTS.md")
+    return _report(description, parts, live, given.latency_rate)
 
 
 @contextmanager
@@ -93,13 +109,20 @@ def _services() -> Iterator[tuple[EmbeddedKafka, EmbeddedValkey, Path]]:
         shutil.rmtree(HOME, ignore_errors=True)
 
 
-def _throughput(workload: Workload, kafka: EmbeddedKafka, valkey: EmbeddedValkey, home: Path) -> Part:
-    where = ("--bootstrap", kafka.bootstrap, "--topic", "events", "--events", str(workload.events))
-    loaded = _python("bench.load", *where, "--devices", str(workload.devices), "--seed", str(workload.seed))
+def _load(workload: Workload, kafka: EmbeddedKafka, *more: str) -> None:
+    where = ("--bootstrap", kafka.bootstrap, "--topic", "events", *more)
+    named = ("events", "devices", "seed", "per_session", "number", "late_share")
+    asked = [word for name in named for word in (f"--{name.replace('_', '-')}", str(getattr(workload, name)))]
+    loaded = _python("bench.load", *where, *asked)
     console.print(
         f"loaded {loaded['events']:,} events of {workload.devices:,} devices in {loaded['seconds']:.1f} s "
         f"({loaded['events'] / loaded['seconds']:,.0f}/s)"
     )
+
+
+def _throughput(workload: Workload, kafka: EmbeddedKafka, valkey: EmbeddedValkey, home: Path) -> Part:
+    _load(workload, kafka)
+    where = ("--bootstrap", kafka.bootstrap, "--topic", "events", "--events", str(workload.events))
     yardsticks = [_python("bench.yardstick", *where) for _ in range(YARDSTICK_RUNS)]
     flow = run_flow(kafka.bootstrap, "events", valkey.url, home / "warehouse.duckdb")
     yardsticks += [_python("bench.yardstick", *where) for _ in range(YARDSTICK_RUNS)]
@@ -109,12 +132,16 @@ def _throughput(workload: Workload, kafka: EmbeddedKafka, valkey: EmbeddedValkey
         f"flow {flow.events_per_second:,.0f} events/s, {flow.cpu_per_million:.2f} CPU µs per event, "
         f"{flow.peak_rss / 2**20:,.0f} MiB; yardstick {rates} M/s; ratio {part.ratio:.3f}"
     )
-    if (flow.events, flow.sessions, flow.dead) != (workload.events, workload.sessions, 0):
+    _check(flow, workload)
+    return part
+
+
+def _check(flow: FlowRun, workload: Workload) -> None:
+    if (flow.stored, flow.sessions, flow.dead) != (workload.events, workload.sessions, 0):
         raise RuntimeError(
-            f"the flow is wrong: {flow.events} events, {flow.sessions} sessions and {flow.dead} dead letters "
+            f"the flow is wrong: {flow.stored} events, {flow.sessions} sessions and {flow.dead} dead letters "
             f"instead of {workload.events}, {workload.sessions} and 0"
         )
-    return part
 
 
 def _latency(kafka: EmbeddedKafka, valkey: EmbeddedValkey, home: Path, rate: int, duration: timedelta) -> Latency:
@@ -128,6 +155,49 @@ def _latency(kafka: EmbeddedKafka, valkey: EmbeddedValkey, home: Path, rate: int
         f"({len(live.seconds)} probes at {live.events_per_second:,.0f} events/s)"
     )
     return live
+
+
+def _late(events: int) -> Late:
+    """Two bursts on top of `events` stored events, each of half as many, and a third that the probes come beside."""
+    burst, count = events // 2, events // EVENTS_PER_DEVICE
+    with _services() as (kafka, valkey, home):
+        warehouse = home / "warehouse.duckdb"
+        _load(Workload(events, count), kafka)
+        late.send_probes(kafka.bootstrap, "events", PARTITIONS - 1)
+        stored = run_flow(kafka.bootstrap, "events", valkey.url, warehouse).events
+
+        def run(number: int, late_share: float) -> FlowRun:
+            _load(Workload(burst, count, number=number, late_share=late_share), kafka)
+            flow = run_flow(kafka.bootstrap, "events", valkey.url, warehouse)
+            console.print(f"{late_share:.0%} late: {flow.events_per_second:,.0f} events/s")
+            return flow
+
+        in_time, tenth_late = run(2, 0), run(3, LATE_SHARE)
+        reconciled = run_reconcile(warehouse)
+        _load(Workload(burst, count, number=4, late_share=LATE_SHARE), kafka, "--partitions", str(PARTITIONS - 1))
+        with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port()) as address:
+            seconds, rate = late.watch_probes(kafka.bootstrap, "events", PARTITIONS - 1, address, burst)
+    measured = Late(stored, in_time, tenth_late, reconciled, seconds, rate)
+    console.print(
+        f"late / in time {measured.ratio:.2f}; visible after p50 {measured.percentile(50):.2f} s, worst "
+        f"{measured.percentile(100):.2f} s; {reconciled.differing} of {reconciled.sessions} sessions differ"
+    )
+    if reconciled.differing:
+        raise RuntimeError("the flow is wrong: its sessions are not those of the batch definition")
+    return measured
+
+
+def _devices() -> Devices:
+    with _services() as (kafka, valkey, home):
+        _load(devices.WORKLOAD, kafka)
+        flow = run_flow(kafka.bootstrap, "events", valkey.url, home / "warehouse.duckdb")
+        _check(flow, devices.WORKLOAD)
+        measured = Devices(flow, run_reconcile(home / "warehouse.duckdb"))
+    console.print(
+        f"{flow.events_per_second:,.0f} events/s, peak RSS {flow.marked_rss[0] / 2**20:,.0f} MiB in the middle, "
+        f"{flow.marked_rss[1] / 2**20:,.0f} at the end; compared in {measured.reconciled.seconds:.1f} s"
+    )
+    return measured
 
 
 def _python(module: str, *arguments: str) -> dict[str, Any]:

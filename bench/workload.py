@@ -1,10 +1,10 @@
 """The standard load: events of exactly 391 bytes of devices that come back, from a seed, vectorised.
 
-Devices make sessions of seven events on average, spread over two days so that two sessions of a device lie more than
-an hour apart and two events of a session two minutes at most: how many sessions there are is known beforehand, and
-`Workload.sessions` says it. Events arrive in the order of time but for a jitter within the reorder window. One
-session in ten is that of somebody who logs in half-way: some 5 % of the events carry both ids. There are no copies,
-and none is late.
+Devices make sessions of seven events on average, or as few as is asked, spread over two days so that two sessions of
+a device lie more than an hour apart and two events of a session two minutes at most: how many sessions there are is
+known beforehand, and `Workload.sessions` says it. Events arrive in the order of time but for a jitter within the
+reorder window. One session in ten is that of somebody who logs in half-way: some 5 % of the events carry both ids.
+There are no copies, and none is late unless that is asked for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ LONGEST_SESSION = 40  # events
 LONGEST_GAP_MS = 120_000  # between two events of a session: far below the 30 minutes that would split it
 JITTER_MS = 10_000  # far below the reorder window of 60 s
 SPAN = timedelta(days=2)
-END = datetime(2024, 3, 1, tzinfo=UTC)  # long past, so that no clock takes the events for skewed
+END = datetime(2024, 3, 1, tzinfo=UTC)  # of the first span; long past, so that no clock takes the events for skewed
+LATE_HOURS = (1, 30 * 24)
 LOGIN_SHARE = 0.1  # of the sessions
 DEVICES_PER_USER = 2
 CHUNK = 100_000  # events that are rendered at a time: 39 MB
@@ -46,7 +47,7 @@ _ARTICLES = 20
 _MESSAGE = "m-000000000000"
 _MOMENT = "2024-01-01T00:00:00.000Z"
 _DEVICE = "device-00000000"
-_USER = "user-000000"
+_USER = "user-0000000"
 _VIEW = "00000000"  # differs in every event: properties that repeat would cost the warehouse next to nothing
 
 
@@ -129,18 +130,22 @@ class Batch:
 
 @dataclass(frozen=True)
 class Workload:
-    """`events` events of `devices` devices; the same seed gives the same bytes."""
+    """`events` events of `devices` devices, of which only as many come as there are sessions; the same seed gives the
+    same bytes."""
 
     events: int
     devices: int
     seed: int = 1
+    per_session: int = EVENTS_PER_SESSION  # events, on average
+    number: int = 0  # how many spans, and of as many events, came before
+    late_share: float = 0.0  # of the events: these arrive when they would, and happened LATE_HOURS earlier
 
     @cached_property
     def _lengths(self) -> _Longs:
         """Events of each session: geometric, cut, and in sum exactly `events`."""
         rng = np.random.default_rng(self.seed)
-        wanted = int(self.events / EVENTS_PER_SESSION * 1.2) + 10
-        lengths = np.minimum(rng.geometric(1 / EVENTS_PER_SESSION, wanted), LONGEST_SESSION).astype(np.int64)
+        wanted = int(self.events / self.per_session * 1.2) + 10
+        lengths = np.minimum(rng.geometric(1 / self.per_session, wanted), LONGEST_SESSION).astype(np.int64)
         ends = lengths.cumsum()
         last = int(np.searchsorted(ends, self.events))
         lengths = lengths[: last + 1]
@@ -149,7 +154,7 @@ class Workload:
 
     @property
     def sessions(self) -> int:
-        """How many sessions a right answer has."""
+        """How many sessions a right answer has, where none is late."""
         return len(self._lengths)
 
     def batches(self) -> Iterator[Batch]:
@@ -170,9 +175,18 @@ class Workload:
         logged_in = (rng.random(len(lengths)) < LOGIN_SHARE)[session] & (nth >= lengths[session] // 2)
         order = np.argsort(at + rng.integers(0, JITTER_MS, self.events), kind="stable")
         del session, first, nth, gaps, since_start
+        at -= self._delays(rng)
         for start in range(0, self.events, CHUNK):
             taken = order[start : start + CHUNK]
-            yield render(rng, start, at[taken], device[taken], logged_in[taken])
+            yield render(rng, self.number * self.events + start, at[taken], device[taken], logged_in[taken])
+
+    def _delays(self, rng: np.random.Generator) -> _Longs:
+        """How late each event is, in milliseconds: 0 but for the late ones, of which each doubling has as many."""
+        if not self.late_share:
+            return np.zeros(1, np.int64)
+        least, most = np.log(LATE_HOURS)
+        hours = np.exp(rng.uniform(least, most, self.events))
+        return np.where(rng.random(self.events) < self.late_share, hours * 3_600_000, 0).astype(np.int64)
 
     def _starts(self, rng: np.random.Generator) -> _Longs:
         """When each session begins: the nth of a device in the nth slot of the span, so that none touch."""
@@ -182,7 +196,7 @@ class Workload:
         rest_ms = LONGEST_SESSION * LONGEST_GAP_MS + 3_600_000
         if slot_ms <= rest_ms:
             raise ValueError(f"{self.events} events are too many for {self.devices} devices in {SPAN}: take more")
-        begin = int((END - SPAN).timestamp() * 1000)
+        begin = int((END + (self.number - 1) * SPAN).timestamp() * 1000)
         return begin + number // self.devices * slot_ms + rng.integers(0, slot_ms - rest_ms, self.sessions)
 
 
@@ -197,6 +211,6 @@ def render(
     _put_digits(rows, _DEVICE_AT + len("device-"), 8, device)
     _put_digits(rows, _VIEW_AT, 8, rng.integers(0, 10**8, count))
     users = rows[logged_in]
-    _put_digits(users, _USER_AT, 6, device[logged_in] // DEVICES_PER_USER)
+    _put_digits(users, _USER_AT, 7, device[logged_in] // DEVICES_PER_USER)
     rows[logged_in] = users
     return Batch(rows, np.ascontiguousarray(rows[:, _DEVICE_AT : _DEVICE_AT + len(_DEVICE)]))

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
@@ -27,7 +27,7 @@ from flows.bots import BotWatch
 from flows.clock import PartitionClock
 from flows.decode import DecodedBatch
 from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
-from flows.recut import recut
+from flows.recut import Kept, kept_of, late_devices, recut
 from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import SESSIONS, Cut, InOrder, cut, in_order
 from flows.tails import NOBODY, Tails, hashes_of_users
@@ -51,6 +51,9 @@ _EARLIEST: Final = -(2**62)  # before every time, in microseconds
 
 KNOWN_DEVICES: Final = 10_000_000
 """Size of the filter that tells devices never seen before: 20 MB."""
+
+LOOKED_UP_AT_ONCE: Final = 500_000
+"""Rows that the filters are filled again with at a time, after a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Checkpointer:
         self._committer = ThreadPoolExecutor(1, "commit")
         self._running: Future[None] | None = None
         self._beside = ThreadPoolExecutor(1, "append")
+        self._looking = ThreadPoolExecutor(1, "look up")
         self._progress = warehouse.progress()
         self._sources = _Sources(self._progress)
         self._warned_of_keys: set[str] = set()
@@ -118,7 +122,8 @@ class Checkpointer:
     def _recover(self) -> None:
         """Remembers what the filters and the list of seen messages held before the stop."""
         with self._warehouse.reader() as con:
-            self._devices.add(hash_texts(_column(con, tables.KNOWN_DEVICES)))
+            for some in con.execute(tables.KNOWN_DEVICES).to_arrow_reader(LOOKED_UP_AT_ONCE):
+                self._devices.add(hash_texts(some.column(0)))
             marks = [p.watermark or _EPOCH for p in self._progress.values()]
             rows = con.execute(tables.REMEMBERED, {"least": min(marks, default=_EPOCH)}).to_arrow_table()
         messages = Messages(
@@ -134,7 +139,11 @@ class Checkpointer:
         """Learns anew how closed sessions ended, where they were written by others."""
         tails, repairs = Tails(), self._warehouse.repairs
         with self._warehouse.reader() as con:
-            tails.put(con.execute(tables.ENDINGS).pl())
+            ties: list[str] = []
+            for some in con.execute(tables.CLOSED_ENDINGS).to_arrow_reader(LOOKED_UP_AT_ONCE):
+                ties += tails.put_latest(pl.DataFrame(some)).to_list()
+            if ties:
+                tails.put(tables.last_closed_sessions(con, pl.Series(ties)))
         self._tails, self._repairs = tails, repairs
 
     def add(self, batch: DecodedBatch) -> None:
@@ -176,14 +185,17 @@ class Checkpointer:
                 running.result()
             self._commit(self._take())
             self._stitcher.flush()
-            self._patiently(lambda: self._write_end(close_sessions=close_sessions))
-            if close_sessions:
-                self._look_up_endings()
+            ended: list[pl.DataFrame] = []
+            self._patiently(lambda: self._write_end(ended, close_sessions=close_sessions))
+            for sessions in ended:
+                self._tails.put(sessions)
 
-    def _write_end(self, *, close_sessions: bool) -> None:
+    def _write_end(self, ended: list[pl.DataFrame], *, close_sessions: bool) -> None:
+        """`ended` gets what it closes. Of each try: one may have worked that was said to have failed."""
         with self._warehouse.transaction() as con:
             looked = self._bots.look(con, now=True)
             if close_sessions:
+                ended.append(con.execute(tables.OPEN_ENDINGS).pl())
                 con.execute(tables.CLOSE_ALL_SESSIONS)
                 con.execute(tables.WATERMARK_AT_THE_END)
         if looked:
@@ -266,8 +278,14 @@ class Checkpointer:
                 return  # the try before was said to have failed, and had not
             if self._repairs != self._warehouse.repairs:
                 self._look_up_endings()
-            stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
-            written.recuts, written.ended = self._store(con, decoded, events, stitching, progress)
+            late = late_devices(events)
+            looking = self._looking.submit(self._look_up_late, late, events) if len(late) else None
+            try:
+                stitching = self._stitcher.stitch(con, events, self._devices.may_contain)
+                written.recuts, written.ended = self._store(con, decoded, events, stitching, progress, looking)
+            finally:
+                if looking is not None:
+                    wait([looking])
             ended = tables.close_sessions(con, progress.values(), self._rules.sessions.longest_gap)
             if ended is not None:
                 written.ended.append(ended)
@@ -383,6 +401,7 @@ class Checkpointer:
         events: pl.DataFrame,
         stitching: Stitching,
         progress: dict[tuple[str, int], Progress],
+        looking: Future[Kept] | None,
     ) -> tuple[int, list[pl.DataFrame]]:
         """Appends the events, and meanwhile cuts their sessions, which takes about as long; then writes the sessions.
         Returns how many devices were cut again, and for `Tails` the last sessions that are closed now."""
@@ -399,11 +418,27 @@ class Checkpointer:
             with self._warehouse.reader() as reader:  # this transaction has not touched the sessions yet
                 previous = self._previous(reader, devices)
             made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
+            kept = self._kept(made.unsettled, active, looking)
         finally:
             appending.result()
         made = replace(made, sessions=made.sessions.filter(pl.col("session_id") != _NOT_LOOKED_UP))
-        ended = self._write_sessions(con, devices, previous, activity, made, stitching, progress)
+        ended = self._write_sessions(con, devices, previous, activity, made, kept, stitching, progress)
         return len(made.unsettled), [ended]
+
+    def _look_up_late(self, devices: pl.Series, events: pl.DataFrame) -> Kept:
+        """What is stored of `devices`, which is what all but the transaction that runs still sees."""
+        with self._warehouse.reader() as reader:
+            return kept_of(reader, devices, events.filter(~pl.col("is_background")), self._rules)
+
+    def _kept(self, devices: pl.Series, active: pl.DataFrame, looking: Future[Kept] | None) -> Kept | None:
+        """What is stored of `devices`, which have to be cut again; that of most was looked up meanwhile."""
+        if devices.is_empty():
+            return None
+        if looking is None:
+            return self._look_up_late(devices, active)
+        kept = looking.result().of(devices)
+        missed = devices.filter(~devices.is_in(late_devices(active).implode()))
+        return kept if missed.is_empty() else kept.and_of(self._look_up_late(missed, active))
 
     def _previous(self, con: duckdb.DuckDBPyConnection, devices: pl.DataFrame) -> pl.DataFrame:
         """The session that each of `devices` had last, if any: SESSION_COLUMNS and is_stored_closed.
@@ -451,11 +486,12 @@ class Checkpointer:
         previous: pl.DataFrame,
         activity: InOrder,
         made: Cut,
+        kept: Kept | None,
         stitching: Stitching,
         progress: dict[tuple[str, int], Progress],
     ) -> pl.DataFrame:
-        """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`. Returns, for
-        `Tails`, those that are their devices' last and closed."""
+        """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`; of unsettled
+        ones, in the place of what is `kept`. Returns, for `Tails`, those that are their devices' last and closed."""
         sessions = made.sessions.join(
             previous.select(
                 "session_id", "revision", "is_stored_closed", old_count="event_count", old_reason="end_reason"
@@ -473,8 +509,8 @@ class Checkpointer:
         replaced = previous.select("session_id", "is_stored_closed").join(
             sessions.select("session_id"), on="session_id", how="semi"
         )
-        if not made.unsettled.is_empty():
-            again = recut(con, made.unsettled, activity.events, self._rules)
+        if kept is not None:
+            again = recut(kept, made.unsettled, activity.events, self._rules)
             tables.note_changes(con, again.replaced, again.sessions)
             known = pl.concat(
                 [again.replaced.select("session_id", "revision"), tables.superseded(con, again.sessions["session_id"])]

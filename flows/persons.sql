@@ -1,33 +1,35 @@
--- The batch definition of persons: whose each expected session is, by all that is known. DESIGN: identity rules 2 to 5, 8.
+-- The batch definition of persons: whose each session of a share of the devices is, by all that is known. DESIGN:
+-- identity rules 2 to 5, 8.
 --
--- Parameters: logout_events (list), look_back (interval).
--- Tables given besides those of the stream: expected_sessions, illegal_users(user_id), and illegal_devices(anonymous_id).
+-- Parameters: look_back (interval); share and shares, for a part of the devices at a time.
+-- Tables given besides those of the stream: share_sessions, illegal_users(user_id), illegal_devices(anonymous_id), and
+-- telling_events, the stored events that carry a user or are logouts (is_logout).
 
 with facts as (
     -- A logout that carries a user is that user's claim, and then the end of it.
-    select anonymous_id, event_at, message_id, 0 as place, user_id from stream.events
-    where anonymous_id is not null and user_id is not null and user_id not in (select user_id from illegal_users)
+    select anonymous_id, event_at, message_id, 0 as place, user_id from telling_events
+    where user_id is not null and user_id not in (select user_id from illegal_users)
     union all
-    select anonymous_id, event_at, message_id, 2, null from stream.events
-    where anonymous_id is not null and name in (select unnest($logout_events))
+    select anonymous_id, event_at, message_id, 2, null from telling_events where is_logout
     union all
     select anonymous_id, event_at, message_id, 0, user_id from stream.identity_facts
     anti join (select anonymous_id, message_id from stream.identity_verdicts where verdict = 'refused')
         using (anonymous_id, message_id)
-    where kind = 'alias'
+    where kind = 'alias' and hash(anonymous_id) % $shares::ubigint = $share::ubigint
 ),
-starts as (
-    select anonymous_id, started_at as event_at, first_message_id as message_id, session_id
-    from expected_sessions where user_id is null
+told as (
+    select * from facts
+    where anonymous_id not in (select anonymous_id from illegal_devices)
+      and anonymous_id in (select anonymous_id from share_sessions where user_id is null)
 ),
 in_order as (
     -- Of each fact, when it was and whom it tells of: '' of nobody, by a logout.
     select anonymous_id, event_at, message_id, place, event_at as fact_at, coalesce(user_id, '') as fact_user,
         null as session_id
-    from facts semi join starts using (anonymous_id)
-    where anonymous_id not in (select anonymous_id from illegal_devices)
+    from told
     union all
-    select anonymous_id, event_at, message_id, 1, null, null, session_id from starts
+    select anonymous_id, started_at, first_message_id, 1, null, null, session_id
+    from share_sessions where user_id is null and anonymous_id in (select anonymous_id from told)
 ),
 placed as (
     select session_id, anonymous_id, event_at,
@@ -41,7 +43,8 @@ placed as (
     window device as (partition by anonymous_id order by event_at, message_id, place)
     qualify session_id is not null
 )
-select session_id, user_id as person_id from expected_sessions where user_id is not null
+select session_id, coalesce(user_id, 'anon:' || anonymous_id) as person_id
+from share_sessions where user_id is not null or anonymous_id not in (select anonymous_id from told)
 union all
 select session_id, coalesce(nullif(user_before, ''),
     case when coming_at - event_at <= $look_back then nullif(coming_user, '') end, 'anon:' || anonymous_id)

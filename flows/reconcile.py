@@ -7,16 +7,19 @@ gap or still open, which depends on the watermark. Persons (flows/persons.sql) a
 
 from __future__ import annotations
 
+import os
 import time
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import chain
 from typing import Final
 
 import duckdb
 import polars as pl
-import pyarrow as pa
 
 from flows.rules import FlowRules
 from identity.stitch import overrides_of
@@ -26,11 +29,29 @@ from sinks.warehouse import Warehouse
 COMPARED: Final = tuple(
     name for name in tables.SESSION_COLUMNS.split(", ") if name not in ("session_id", "person_id", "revision")
 )
-EVENTS_AT_ONCE: Final = 4_000_000
-"""Of so many the sessions are worked out together: what that takes stays within DuckDB's memory."""
+EVENTS_AT_ONCE: Final = 1_000_000
+"""Of so many the sessions are worked out together: what that takes stays within DuckDB's memory, twice over."""
+
+MOST_WORKERS: Final = 2
+"""Shares that are compared at a time, each by a thread of its own. DuckDB's memory has to do for all."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_TEMPORARY: Final = ("illegal_users", "expected_sessions", "expected_persons", "differing", "mended")
+_SESSIONS: Final = files("flows").joinpath("sessions.sql").read_text()
+_PERSONS: Final = files("flows").joinpath("persons.sql").read_text()
+_TEMPORARY: Final = (
+    "illegal_users",
+    "library_gaps",
+    "illegal_devices",
+    "telling_events",
+    "share_sessions",
+    "share_persons",
+    "share_doubtful",
+    "doubtful",
+    "expected_sessions",
+    "expected_persons",
+    "differing",
+    "mended",
+)
 
 MOST_ROWS: Final = 1_000
 """Differing sessions that are named; the others are counted."""
@@ -43,22 +64,53 @@ _CHANGES: Final = ", ".join(
     + ["case when coalesce(e.end_reason, 'gap') <> coalesce(s.end_reason, 'gap') then 'end_reason' end"]
     + [f"case when p.person_id is distinct from {_PERSON} then 'person_id' end"]
 )
+_DIFFERS: Final = " or ".join(
+    ["s.started_at is null", "e.started_at is null"]
+    + [f"e.{name} is distinct from s.{name}" for name in _EXACTLY]
+    + ["coalesce(e.end_reason, 'gap') <> coalesce(s.end_reason, 'gap')", f"p.person_id is distinct from {_PERSON}"]
+)
+_SIDE_BY_SIDE: Final = """
+{sessions} e full join stored s using (session_id)
+left join {persons} p using (session_id)
+left join stream.person_overrides o on o.anonymous_id = s.anonymous_id
+  and (s.started_at, s.first_message_id) >= (o.from_at, o.from_message_id)
+  and (s.started_at, s.first_message_id) < (o.to_at, o.to_message_id)
+"""
+_STORED: Final = ", ".join(("session_id", "person_id", *COMPARED))
+# Of a share of the devices, the sessions that may differ: that of the other side may be another device's by mistake.
+_DOUBTFUL: Final = f"""
+create or replace temp table share_doubtful as
+with stored as (
+    select {_STORED} from stream.closed_sessions where hash(anonymous_id) % $shares::ubigint = $share::ubigint
+    union all
+    select {_STORED} from stream.open_sessions where hash(anonymous_id) % $shares::ubigint = $share::ubigint
+)
+select session_id, e.anonymous_id as expected_of, s.anonymous_id as stored_of
+from {_SIDE_BY_SIDE.format(sessions="share_sessions", persons="share_persons")} where {_DIFFERS}
+"""
+_OF_DOUBTFUL_DEVICES: Final = """
+from share_sessions
+where anonymous_id in (select expected_of from share_doubtful union all select stored_of from share_doubtful)
+"""
+_KEPT: Final = {
+    "doubtful": "select session_id from share_doubtful",
+    "expected_sessions": f"select * {_OF_DOUBTFUL_DEVICES}",
+    "expected_persons": f"from share_persons where session_id in (select session_id {_OF_DOUBTFUL_DEVICES})",
+}
+# Given doubtful, and all the sessions that are expected of their devices, with their persons.
 _DIFFERING: Final = f"""
 create or replace temp table differing as
-with compared as (
-    select session_id, coalesce(e.anonymous_id, s.anonymous_id) as anonymous_id,
-        coalesce(e.started_at, s.started_at) as started_at,
-        case when s.started_at is null then 'missing' when e.started_at is null then 'unexpected'
-            else 'changed' end as what,
-        list_filter([{_CHANGES}], lambda name: name is not null) as columns
-    from expected_sessions e full join stream.sessions s using (session_id)
-    left join expected_persons p using (session_id)
-    left join stream.person_overrides o on o.anonymous_id = s.anonymous_id
-      and (s.started_at, s.first_message_id) >= (o.from_at, o.from_message_id)
-      and (s.started_at, s.first_message_id) < (o.to_at, o.to_message_id)
+with stored as (
+    select * from stream.sessions
+    where session_id in (select session_id from doubtful union all select session_id from expected_sessions)
 )
-select * from compared
-where (what <> 'changed' or len(columns) > 0) and ($since is null or started_at >= $since)
+select session_id, coalesce(e.anonymous_id, s.anonymous_id) as anonymous_id,
+    coalesce(e.started_at, s.started_at) as started_at,
+    case when s.started_at is null then 'missing' when e.started_at is null then 'unexpected'
+        else 'changed' end as what,
+    list_filter([{_CHANGES}], lambda name: name is not null) as columns
+from {_SIDE_BY_SIDE.format(sessions="expected_sessions", persons="expected_persons")}
+where ({_DIFFERS}) and ($since is null or coalesce(e.started_at, s.started_at) >= $since)
 """
 
 _MENDED: Final = """
@@ -99,12 +151,17 @@ order by compared_at desc limit 1
 _EXPECTED_OF_THESE: Final = "select * from expected_sessions semi join differing using (anonymous_id)"
 
 
+_TELLING: Final = """
+create or replace temp table telling_events as
+select anonymous_id, event_at, message_id, user_id, name in (select unnest($logout_events)) as is_logout
+from stream.events
+where anonymous_id is not null and (user_id is not null or name in (select unnest($logout_events)))
+  and hash(anonymous_id) % $shares::ubigint = $share::ubigint
+"""
 _DEVICES_WITH_FACTS: Final = """
-select distinct anonymous_id from stream.events
-semi join (from expected_sessions where user_id is null) using (anonymous_id)
-where user_id is not null or name in (select unnest($logout_events))
+select anonymous_id from telling_events
 union
-select anonymous_id from stream.identity_facts
+select anonymous_id from stream.identity_facts where hash(anonymous_id) % $shares::ubigint = $share::ubigint
 """
 
 
@@ -138,71 +195,126 @@ class Reconciliation:
 def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVENTS_AT_ONCE) -> None:
     """Makes the temporary table expected_sessions on `con`: what the batch definition has over the stored events,
     of about `at_once` of them at a time."""
-    sessions = rules.sessions
-    users = con.execute("select distinct user_id from stream.events where user_id is not null").fetchall()
-    illegal = [user for (user,) in users if rules.legal.why_not(user) is not None]
-    gaps = pa.table(
-        {
-            "library": pa.array(sessions.gap_by_library, pa.string()),
-            "gap": pa.array([gap // _MICROSECOND for gap in sessions.gap_by_library.values()], pa.int64()),
-        }
+    _prepare(con, rules)
+    shares = _shares(con, at_once)
+    for share in range(shares):
+        into = "insert into" if share else "create or replace temp table"
+        _expect(con, rules, share, shares, f"{into} expected_sessions{'' if share else ' as'}")
+
+
+def _shares(con: duckdb.DuckDBPyConnection, at_once: int) -> int:
+    events = con.execute("select count(*) from stream.events").fetchone()
+    assert events is not None
+    return 1 + int(events[0]) // at_once
+
+
+def _prepare(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
+    """Makes the tables of what the statements are given besides the stream's, on `con`."""
+    users = con.execute("select distinct user_id from stream.events where user_id is not null").pl()["user_id"]
+    _make(con, "illegal_users", pl.DataFrame({"user_id": users.filter(rules.legal.legal(users).is_null())}))
+    by_library = rules.sessions.gap_by_library
+    gaps = pl.DataFrame(
+        [(library, gap // _MICROSECOND) for library, gap in by_library.items()],
+        schema={"library": pl.String, "gap": pl.Int64},
+        orient="row",
     )
-    with (
-        tables.registered(con, "illegal", pa.table({"user_id": pa.array(illegal, pa.string())})),
-        tables.registered(con, "library_gaps", gaps),
-    ):
-        con.execute("create or replace temp table illegal_users as from illegal")
-        statement = files("flows").joinpath("sessions.sql").read_text()
-        events = con.execute("select count(*) from stream.events").fetchone()
-        assert events is not None
-        shares = 1 + events[0] // at_once
-        for share in range(shares):
-            into = "insert into expected_sessions" if share else "create or replace temp table expected_sessions as"
-            con.execute(
-                f"{into} {statement}",
-                {
-                    "gap": sessions.gap // _MICROSECOND,
-                    "cap": sessions.cap // _MICROSECOND,
-                    "by_library": bool(sessions.gap_by_library),
-                    "logout_events": sorted(sessions.logout_events),
-                    "at_midnight": sessions.split_at_midnight,
-                    "on_campaign": sessions.split_on_campaign,
-                    "share": share,
-                    "shares": shares,
-                },
-            )
+    _make(con, "library_gaps", gaps)
 
 
-def expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
-    """Makes the temporary table expected_persons (session_id, person_id) of what `expect` made."""
-    logouts = sorted(rules.sessions.logout_events)
-    devices = con.execute(_DEVICES_WITH_FACTS, {"logout_events": logouts}).pl()["anonymous_id"]
-    legal = rules.legal.legal(devices)
-    illegal = pa.table({"anonymous_id": devices.filter(legal.is_null()).cast(pl.String).to_arrow()})
-    with tables.registered(con, "illegal_devices", illegal):
-        con.execute(
-            f"create or replace temp table expected_persons as {files('flows').joinpath('persons.sql').read_text()}",
-            {"logout_events": logouts, "look_back": rules.look_back},
-        )
+def _make(con: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFrame) -> None:
+    with tables.registered(con, "given", rows.to_arrow()):
+        con.execute(f"create or replace temp table {name} as select * from given")
+
+
+def _expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares: int, into: str) -> None:
+    """Puts the sessions that are expected of a share of the devices `into` a table."""
+    sessions = rules.sessions
+    con.execute(
+        f"{into} {_SESSIONS}",
+        {
+            "gap": sessions.gap // _MICROSECOND,
+            "cap": sessions.cap // _MICROSECOND,
+            "by_library": bool(sessions.gap_by_library),
+            "logout_events": sorted(sessions.logout_events),
+            "at_midnight": sessions.split_at_midnight,
+            "on_campaign": sessions.split_on_campaign,
+            "share": share,
+            "shares": shares,
+        },
+    )
+
+
+def _expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares: int) -> None:
+    """Makes share_persons (session_id, person_id) of share_sessions."""
+    of_share = {"share": share, "shares": shares}
+    con.execute(_TELLING, of_share | {"logout_events": sorted(rules.sessions.logout_events)})
+    devices = con.execute(_DEVICES_WITH_FACTS, of_share).pl()["anonymous_id"].cast(pl.String)
+    _make(con, "illegal_devices", pl.DataFrame({"anonymous_id": devices.filter(rules.legal.legal(devices).is_null())}))
+    con.execute(f"create or replace temp table share_persons as {_PERSONS}", of_share | {"look_back": rules.look_back})
 
 
 def compare(
-    con: duckdb.DuckDBPyConnection, rules: FlowRules, since: datetime | None = None
+    con: duckdb.DuckDBPyConnection,
+    rules: FlowRules,
+    since: datetime | None = None,
+    others: Sequence[duckdb.DuckDBPyConnection] = (),
+    at_once: int = EVENTS_AT_ONCE,
 ) -> tuple[int, list[Difference]]:
-    """How many sessions there should be, and all that differ; of `since` on, if that is given."""
-    expect(con, rules)
-    expect_persons(con, rules)
+    """How many sessions there should be, and all that differ; of `since` on, if that is given. Each connection takes
+    about `at_once` events at a time.
+
+    `others` help, each in a thread of its own: they have to see what `con` sees. On `con` it leaves the temporary
+    tables differing, and of the devices in it expected_sessions and expected_persons.
+    """
+    shares = _shares(con, at_once)
+    workers = (con, *others)[:shares]
+    rest = iter(range(len(workers), shares))
+    failures: list[BaseException] = []
+
+    def work(worker: int) -> int:
+        try:
+            return _compare_shares(workers[worker], rules, chain([worker], rest), shares)
+        except BaseException as error:  # noqa: BLE001 the thread's edge: raised again below, once the others have ended
+            failures.append(error)
+            for each in workers:
+                each.interrupt()
+            return 0
+
+    with ThreadPoolExecutor(len(workers), "compare") as pool:
+        sessions = sum(pool.map(work, range(len(workers))))
+    if failures:
+        raise failures[0]
+    for other in workers[1:]:
+        for name in _KEPT:
+            with tables.registered(con, "theirs", other.execute(f"select * from {name}").to_arrow_reader()):
+                con.execute(f"insert into {name} select * from theirs")
     con.execute(_DIFFERING, {"since": since})
-    counted = con.execute("select count(*) from expected_sessions").fetchone()
-    assert counted is not None
     rows = con.execute(
         "select session_id, anonymous_id, started_at, what, columns from differing order by 2, 3, 1"
     ).fetchall()
-    found = [
+    return sessions, [
         Difference(session_id, anonymous_id, started_at, what, tuple(columns) if what == "changed" else ())
         for session_id, anonymous_id, started_at, what, columns in rows
     ]
-    return counted[0], found
+
+
+def _compare_shares(con: duckdb.DuckDBPyConnection, rules: FlowRules, shares: Iterable[int], of: int) -> int:
+    """Takes `shares` of the devices, of so many there are, and leaves what is doubtful in the tables _KEPT. Returns how
+    many sessions are expected of these shares."""
+    _prepare(con, rules)
+    sessions = 0
+    into = "create or replace temp table {} as"
+    for share in shares:
+        _expect(con, rules, share, of, "create or replace temp table share_sessions as")
+        _expect_persons(con, rules, share, of)
+        con.execute(_DOUBTFUL, {"share": share, "shares": of})
+        for name, rows in _KEPT.items():
+            con.execute(f"{into.format(name)} {rows}")
+        into = "insert into {}"
+        counted = con.execute("select count(*) from share_sessions").fetchone()
+        assert counted is not None
+        sessions += counted[0]
+    return sessions
 
 
 def reconcile(
@@ -213,8 +325,8 @@ def reconcile(
     mend: bool = False,
     reader: duckdb.DuckDBPyConnection | None = None,
 ) -> Reconciliation:
-    """Compares in one transaction, on `reader` if one is given, so that another thread can interrupt it. If it is to
-    `mend`, a transaction of the writer rewrites what differs, and the flow waits."""
+    """Compares in one transaction, on `reader` if one is given, so that another thread can interrupt it, and on as many
+    cores as there are. If it is to `mend`, a transaction of the writer rewrites what differs, and the flow waits."""
     compared_at, began = datetime.now(UTC), time.monotonic()
 
     def told(sessions: int, found: list[Difference]) -> Reconciliation:
@@ -229,7 +341,7 @@ def reconcile(
 
     if mend:
         with warehouse.transaction() as con:
-            sessions, found = compare(con, rules, since)
+            sessions, found = _compare_together(warehouse, con, rules, since, begun=True)
             if found:
                 warehouse.repairs += 1  # before it is certain: a commit may be there although it is said to have failed
                 repair(con, rules)
@@ -239,12 +351,25 @@ def reconcile(
                 con.execute(f"drop table if exists {table}")
         return result
     with nullcontext(reader) if reader is not None else warehouse.reader() as con:
-        con.execute("begin transaction")
-        result = told(*compare(con, rules, since))
+        result = told(*_compare_together(warehouse, con, rules, since, begun=False))
         con.execute("rollback")
     with warehouse.transaction() as con:
         _note(con, result, since)
     return result
+
+
+def _compare_together(
+    warehouse: Warehouse, con: duckdb.DuckDBPyConnection, rules: FlowRules, since: datetime | None, *, begun: bool
+) -> tuple[int, list[Difference]]:
+    """Compares on `con` and, where there are more cores than DuckDB has threads, on others beside it; in a transaction
+    that has `begun`, and in which nothing was written yet, or in one that begins."""
+    with ExitStack() as stack:
+        threads = con.execute("select current_setting('threads')").fetchone()
+        assert threads is not None
+        workers = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // int(threads[0])))
+        others = [stack.enter_context(warehouse.reader()) for _ in range(workers - 1)]
+        warehouse.begin_together(others if begun else [con, *others])
+        return compare(con, rules, since, others)
 
 
 def last_reconciliation(con: duckdb.DuckDBPyConnection) -> Reconciliation | None:

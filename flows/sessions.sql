@@ -8,64 +8,67 @@
 
 with recursive
 active as (
-    select e.anonymous_id, e.message_id, epoch_us(e.event_at) as moment,
-        (epoch_us(e.event_at) + 62135596800000000) // 86400000000 as day, e.path, e.referrer, e.utm_source,
-        e.utm_medium, e.utm_campaign, e.device_type, e.browser, e.os, e.is_bot, e."partition",
-        coalesce(g.gap, $gap) as gap, e.type = 'page' as is_page, e.name in (select unnest($logout_events)) as is_logout,
-        case when e.user_id not in (select user_id from illegal_users) then e.user_id end as user_id,
-        case when $on_campaign and coalesce(e.utm_source, e.utm_medium, e.utm_campaign) is not null
-            then concat_ws(chr(31), coalesce(e.utm_source, ''), coalesce(e.utm_medium, ''), coalesce(e.utm_campaign, ''))
-            end as campaign
+    select e.anonymous_id, e.message_id, epoch_us(e.event_at) as moment, e.path, e.referrer, e.utm_source, e.utm_medium,
+        e.utm_campaign, e.device_type, e.browser, e.os, e.is_bot, e."partition", e.type = 'page' as is_page,
+        e.name in (select unnest($logout_events)) as is_logout,
+        case when e.user_id not in (select user_id from illegal_users) then e.user_id end as user_id, g.gap
     from stream.events e
     left join library_gaps g on g.library = case when $by_library then e.context->>'$.library.name' end
-    where e.anonymous_id is not null and not e.is_background and hash(e.anonymous_id) % $shares = $share
+    where e.anonymous_id is not null and not e.is_background and hash(e.anonymous_id) % $shares::ubigint = $share::ubigint
 ),
-in_order as (
-    select *, row_number() over arrival as n, lag(moment) over arrival as earlier, lag(day) over arrival as earlier_day,
-        lag(is_logout) over arrival as after_logout
-    from active
-    window arrival as (partition by anonymous_id order by moment, message_id)
+in_order as (select * from active order by anonymous_id, moment, message_id),
+-- Windows without an order of their own see the rows as they come, and cost next to nothing.
+beside as (
+    select *, row_number() over () as n, lag(moment) over () as earlier, lag(is_logout) over () as after_logout,
+        coalesce(lag(anonymous_id) over () = anonymous_id, false) as goes_on,
+        case when $on_campaign and coalesce(utm_source, utm_medium, utm_campaign) is not null
+            then concat_ws(chr(31), coalesce(utm_source, ''), coalesce(utm_medium, ''), coalesce(utm_campaign, ''))
+            end as campaign
+    from in_order
 ),
 -- What depends on two neighbours alone cuts a device into stretches.
 hard as (
-    select *, moment - earlier > gap as after_gap, coalesce(day <> earlier_day, false) as after_midnight,
-        earlier is null or after_logout or moment - earlier > gap or ($at_midnight and day <> earlier_day) as is_hard
-    from in_order
+    select *, goes_on and moment - earlier > coalesce(gap, $gap) as after_gap,
+        goes_on and (moment + 62135596800000000) // 86400000000 <> (earlier + 62135596800000000) // 86400000000
+            as after_midnight
+    from beside
 ),
 stretched as (
-    select *, sum(is_hard::int) over (partition by anonymous_id order by n) as stretch from hard
+    select *, sum((not goes_on or after_logout or after_gap or ($at_midnight and after_midnight))::int) over (
+        rows between unbounded preceding and current row) as stretch
+    from hard
 ),
 -- The rest depends on what the session knows already: each start decides where the next one is.
 unsure as (
-    select anonymous_id, stretch from stretched group by all
+    select stretch from stretched group by all
     having max(moment) - min(moment) > $cap or count(distinct user_id) > 1
         or ($on_campaign and count(distinct campaign) > 1)
 ),
-doubtful as (select s.* from stretched s semi join unsure using (anonymous_id, stretch)),
+doubtful as (select s.* from stretched s semi join unsure using (stretch)),
 starts as (
-    select anonymous_id, stretch, min(n) as n from doubtful group by all
+    select stretch, min(n) as n from doubtful group by all
     union all
-    select s.anonymous_id, s.stretch, min(d.n)
+    select s.stretch, min(d.n)
     from (
-        select s.anonymous_id, s.stretch, s.n, arg_min(d.moment, d.n) as started, arg_min(d.user_id, d.n) as user_id,
+        select s.stretch, s.n, arg_min(d.moment, d.n) as started, arg_min(d.user_id, d.n) as user_id,
             arg_min(d.campaign, d.n) as campaign
-        from starts s join doubtful d using (anonymous_id, stretch)
+        from starts s join doubtful d using (stretch)
         where d.n >= s.n
         group by all
     ) s
-    join doubtful d using (anonymous_id, stretch)
+    join doubtful d using (stretch)
     where d.n > s.n
       and (d.moment - s.started > $cap or d.user_id <> s.user_id or ($on_campaign and d.campaign <> s.campaign))
     group by all
 ),
 in_sessions as (
-    select s.*, 0 as part from stretched s anti join unsure using (anonymous_id, stretch)
+    select s.*, 0 as part from stretched s anti join unsure using (stretch)
     union all
-    select d.*, max(s.n) over (partition by d.anonymous_id order by d.n)
-    from doubtful d left join starts s using (anonymous_id, n)
+    select d.*, max(s.n) over (order by d.n)
+    from doubtful d left join starts s using (n)
 ),
 grouped as (
-    select anonymous_id, min(n) as first_n,
+    select any_value(anonymous_id) as anonymous_id, min(n) as first_n,
         arg_min(user_id, n) as user_id,
         min(moment) as started, max(moment) as ended,
         count(*) as event_count, count(*) filter (is_page) as page_count,
@@ -81,26 +84,26 @@ grouped as (
         arg_min({'user': user_id}, n)['user'] as first_user,
         arg_min(after_gap, n) as after_gap, arg_min(after_midnight, n) as after_midnight,
         arg_max("partition", n) as "partition"
-    from in_sessions group by anonymous_id, stretch, part
+    from in_sessions group by stretch, part
 ),
+one_by_one as (select * from grouped order by first_n),
 reasoned as (
     select *, case
-        when lag(first_n) over before is null then 'first'
-        when lag(ends_in_logout) over before then 'logout'
-        when first_user <> lag(user_id) over before then 'user_switch'
+        when lag(anonymous_id) over () is distinct from anonymous_id then 'first'
+        when lag(ends_in_logout) over () then 'logout'
+        when first_user <> lag(user_id) over () then 'user_switch'
         when after_gap then 'gap'
-        when started - lag(started) over before > $cap then 'cap'
+        when started - lag(started) over () > $cap then 'cap'
         when $at_midnight and after_midnight then 'midnight'
         else 'campaign' end as start_reason
-    from grouped
-    window before as (partition by anonymous_id order by first_n)
+    from one_by_one
 )
 select left(sha256(anonymous_id || chr(31) || first_message_id), 32) as session_id, anonymous_id, user_id,
     make_timestamptz(started) as started_at, make_timestamptz(ended) as ended_at, event_count, page_count,
     entry_path, exit_path, referrer,
     utm.source as utm_source, utm.medium as utm_medium, utm.campaign as utm_campaign,
     device.type as device_type, device.browser as browser, device.os as os, start_reason,
-    coalesce(lead(start_reason) over after, case when ends_in_logout then 'logout' end) as end_reason,
+    coalesce(case when lead(anonymous_id) over () = anonymous_id then lead(start_reason) over () end,
+        case when ends_in_logout then 'logout' end) as end_reason,
     is_bot, first_message_id, last_message_id, "partition"
 from reasoned
-window after as (partition by anonymous_id order by first_n)

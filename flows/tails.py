@@ -1,6 +1,6 @@
 """How the last closed session of each device ended: what its next one has to know, without looking it up in the store.
 
-32 bytes a device. Devices and users are known by 64-bit hashes.
+25 bytes a device, 8 to 16 for its place, and room to grow. Devices and users are known by 64-bit hashes.
 """
 
 from __future__ import annotations
@@ -37,39 +37,63 @@ class Tails:
 
     def __init__(self) -> None:
         self._count = 0
-        self._device: Hashes = np.empty(0, np.uint64)
-        self._ended_at: Ints = np.empty(0, np.int64)
-        self._user: Hashes = np.empty(0, np.uint64)
-        self._by_logout: Flags = np.empty(0, np.bool_)
-        self._slots = slots_for(self._device, 0, 0)
+        self._kept = _room(0)
+        self._slots = slots_for(self._kept[0], 0, 0)
 
     def put(self, sessions: pl.DataFrame) -> None:
         """`sessions` (anonymous_id, user_id, ended_at, end_reason), at most one a device, are the last ones now."""
+        self._put(sessions, later_alone=False)
+
+    def put_latest(self, sessions: pl.DataFrame) -> pl.Series:
+        """Of `sessions` (as in `put`), any number a device in any order, and what is known already, the one of each
+        device that ended last. Returns the devices with two that ended at once, of which any is taken."""
+        return sessions["anonymous_id"].filter(pl.Series(self._put(sessions, later_alone=True)))
+
+    def _put(self, sessions: pl.DataFrame, *, later_alone: bool) -> Flags:
+        ties = np.zeros(sessions.height, np.bool_)
         if sessions.is_empty():
-            return
+            return ties
         most = self._count + sessions.height
-        if most > len(self._device):
-            room = max(most, 3 * self._count // 2)
-            self._device, self._ended_at = np.resize(self._device, room), np.resize(self._ended_at, room)
-            self._user, self._by_logout = np.resize(self._user, room), np.resize(self._by_logout, room)
+        if most > len(self._kept[0]):
+            wider = _room(max(most, 3 * self._count // 2))
+            for column, values in zip(wider, self._kept, strict=True):
+                column[: self._count] = values[: self._count]
+            self._kept = wider
         if 2 * most > len(self._slots):
-            self._slots = slots_for(self._device, self._count, 2 * most)
+            self._slots = slots_for(self._kept[0], self._count, most)
         self._count = _put(
             self._slots,
-            (self._device, self._ended_at, self._user, self._by_logout),
+            self._kept,
             self._count,
-            hash_texts(sessions["anonymous_id"].to_arrow()),
-            sessions["ended_at"].to_physical().to_numpy(),
-            hashes_of_users(sessions["user_id"]),
-            (sessions["end_reason"] == "logout").fill_null(value=False).to_numpy(),
+            (
+                hash_texts(sessions["anonymous_id"].to_arrow()),
+                sessions["ended_at"].to_physical().to_numpy(),
+                hashes_of_users(sessions["user_id"]),
+                (sessions["end_reason"] == "logout").fill_null(value=False).to_numpy(),
+            ),
+            later_alone,
+            ties,
         )
+        return ties
 
     def of(self, devices: Hashes) -> Tail:
-        row = _find(self._slots, self._device, devices)
+        device, ended_at, user, by_logout = self._kept
+        row = _find(self._slots, device, devices)
         found = row >= 0
         if not self._count:
             return Tail(found, row, devices, found)
-        return Tail(found, self._ended_at[row], self._user[row], self._by_logout[row])
+        return Tail(found, ended_at[row], user[row], by_logout[row])
+
+
+def _room(devices: int) -> tuple[Hashes, Ints, Hashes, Flags]:
+    """Columns of a device's hash, ended_at (microseconds UTC), the user's hash, and whether a logout ended it. What is
+    not written to yet takes no memory."""
+    return (
+        np.empty(devices, np.uint64),
+        np.empty(devices, np.int64),
+        np.empty(devices, np.uint64),
+        np.empty(devices, np.bool_),
+    )
 
 
 def hashes_of_users(users: pl.Series) -> Hashes:
@@ -82,14 +106,14 @@ def _put(
     slots: Slots,
     kept: tuple[Hashes, Ints, Hashes, Flags],
     count: int,
-    device: Hashes,
-    ended_at: Ints,
-    user: Hashes,
-    by_logout: Flags,
+    put: tuple[Hashes, Ints, Hashes, Flags],
+    later_alone: bool,
+    ties: Flags,
 ) -> int:
-    """Returns how many devices there are now."""
+    """Returns how many devices there are now. With `later_alone` it keeps what ended later, and marks `ties`."""
     mask = np.uint64(len(slots) - 1)
     kept_device, kept_ended_at, kept_user, kept_by_logout = kept
+    device, ended_at, user, by_logout = put
     for i in range(len(device)):
         slot = device[i] & mask
         while slots[slot] >= 0 and kept_device[slots[slot]] != device[i]:
@@ -97,6 +121,9 @@ def _put(
         if slots[slot] < 0:
             slots[slot] = count
             count += 1
+        elif later_alone and kept_ended_at[slots[slot]] >= ended_at[i]:
+            ties[i] = kept_ended_at[slots[slot]] == ended_at[i]
+            continue
         row = slots[slot]
         kept_device[row], kept_ended_at[row] = device[i], ended_at[i]
         kept_user[row], kept_by_logout[row] = user[i], by_logout[i]

@@ -40,11 +40,11 @@ where e.event_at >= least((select min(started_at) from stream.open_sessions), $l
   and (e.event_at >= o.started_at or e.event_at > $least)
 """
 
-# Devices that may have stored events.
+# Devices that may have stored events, most of them more than once.
 KNOWN_DEVICES: Final = """
-select distinct anonymous_id from stream.sessions
-union
-select distinct anonymous_id from stream.events where is_background
+select anonymous_id from stream.sessions
+union all
+select anonymous_id from stream.events where is_background and anonymous_id is not null
 """
 
 _CLOSE: Final = f"""
@@ -71,15 +71,9 @@ select {SESSION_COLUMNS} from stream.closed_sessions semi join latest using (ano
 qualify row_number() over (partition by anonymous_id order by first_message_id desc) = 1
 """
 
-# How each device's last closed session ended.
-ENDINGS: Final = """
-select anonymous_id, l.user_id as user_id, l.ended_at as ended_at, l.end_reason as end_reason
-from (
-    select anonymous_id, arg_max({'user_id': user_id, 'ended_at': ended_at, 'end_reason': end_reason},
-        (started_at, first_message_id)) as l
-    from stream.closed_sessions group by anonymous_id
-)
-"""
+# How sessions ended.
+OPEN_ENDINGS: Final = "select anonymous_id, user_id, ended_at, end_reason from stream.open_sessions"
+CLOSED_ENDINGS: Final = "select anonymous_id, user_id, ended_at, end_reason from stream.closed_sessions"
 
 
 def append_events(con: duckdb.DuckDBPyConnection, decoded: pa.Table, known: pl.DataFrame) -> None:
@@ -142,15 +136,13 @@ def close_sessions(
     con: duckdb.DuckDBPyConnection, progress: Collection[Progress], gap: timedelta
 ) -> pl.DataFrame | None:
     """Closes what the watermark of its partition has passed by more than `gap`. Returns how these ended, by the columns
-    of ENDINGS."""
+    of OPEN_ENDINGS."""
     marked = [p for p in progress if p.watermark is not None]
     if not marked:
         return None
     passed = " or ".join(['(topic = ? and "partition" = ? and ended_at + ? < ?)'] * len(marked))
     values = [value for p in marked for value in (p.topic, p.partition, gap, p.watermark)]
-    ended = con.execute(
-        f"select anonymous_id, user_id, ended_at, end_reason from stream.open_sessions where {passed}", values
-    ).pl()
+    ended = con.execute(f"{OPEN_ENDINGS} where {passed}", values).pl()
     if not ended.is_empty():
         con.execute(f"{_CLOSE} where {passed}", values)
         con.execute(f"delete from stream.open_sessions where {passed}", values)

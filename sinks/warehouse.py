@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -165,6 +165,13 @@ class Warehouse:
         reader = self._connection.cursor()
         reader.execute("set TimeZone = 'UTC'")
         return reader
+
+    def begin_together(self, readers: Sequence[duckdb.DuckDBPyConnection]) -> None:
+        """Begins a transaction on each of `readers`; they see the same, as nothing is committed in between."""
+        with self._writing:
+            for reader in readers:
+                reader.execute("begin transaction")
+                reader.execute("select warehouse_id from stream.warehouse")  # what it sees is decided at its first look
 
     @contextmanager
     def transaction(self, *, bulk: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.workload import END, EVENT_BYTES, SPAN, Workload
+from bench.workload import END, EVENT_BYTES, LATE_HOURS, SPAN, Workload
 
 EVENTS, DEVICES = 140_000, 7_000
 
@@ -87,6 +87,42 @@ def test_the_seed_decides_every_byte() -> None:
         return sha.hexdigest()
 
     assert digest(1) == digest(1) != digest(2)
+
+
+def test_loads_that_follow_one_another_share_nothing_but_their_devices() -> None:
+    def told(number: int) -> tuple[set[str], set[str], list[datetime]]:
+        events = [json.loads(p) for b in Workload(5_000, 500, number=number).batches() for _, p in b.records()]
+        times = [datetime.fromisoformat(event["timestamp"]) for event in events]
+        return {e["messageId"] for e in events}, {e["anonymousId"] for e in events}, times
+
+    messages, devices, times = told(0)
+    later_messages, later_devices, later_times = told(1)
+    assert not messages & later_messages
+    assert devices == later_devices
+    assert max(times) <= END <= min(later_times)
+    assert max(later_times) <= END + SPAN
+
+
+def test_late_events_arrive_in_their_place_and_happened_hours_before() -> None:
+    share, hours = 0.1, timedelta(hours=1)
+
+    def told(late_share: float) -> dict[str, datetime]:
+        events = [
+            json.loads(p) for b in Workload(20_000, 2_000, late_share=late_share).batches() for _, p in b.records()
+        ]
+        return {event["messageId"]: datetime.fromisoformat(event["timestamp"]) for event in events}
+
+    in_time, late = told(0), told(share)
+    delays = [in_time[message] - late[message] for message in in_time]
+    assert list(in_time) == list(late)
+    assert 0.9 * share < sum(delay > timedelta(0) for delay in delays) / len(delays) < 1.1 * share
+    assert all(not delay or LATE_HOURS[0] * hours <= delay <= LATE_HOURS[1] * hours for delay in delays)
+    assert max(delays) > 20 * timedelta(days=1)
+
+
+def test_sessions_may_be_shorter() -> None:
+    workload = Workload(EVENTS, EVENTS, per_session=3)
+    assert 2.9 < EVENTS / workload.sessions < 3.1
 
 
 def test_more_events_than_fit_are_refused() -> None:

@@ -81,8 +81,10 @@ def world(tmp_path: Path, redis_url: str) -> Iterator[World]:
 
 
 def differences(world: World, **asked: Any) -> list[tuple[str, tuple[str, ...]]]:
-    with world.warehouse.transaction() as con:
-        _, found = compare(con, FlowRules(), **asked)
+    with world.warehouse.transaction() as con, world.warehouse.reader() as other:
+        counted, found = compare(con, FlowRules(), **asked)
+        world.warehouse.begin_together([other])
+        assert compare(con, FlowRules(), **asked, others=[other], at_once=1) == (counted, found), "in shares it differs"
         return [(difference.what, difference.columns) for difference in found]
 
 

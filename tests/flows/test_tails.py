@@ -43,6 +43,26 @@ def test_the_last_one_put_is_what_is_known(turns: list[dict[str, tuple[str | Non
                 assert told.by_logout[i] == (why == "logout")
 
 
+@given(st.lists(st.lists(st.tuples(st.sampled_from(DEVICES), ENDINGS)), max_size=5))
+def test_in_any_order_the_last_to_end_is_what_is_known(
+    turns: list[list[tuple[str, tuple[str | None, int, str | None]]]],
+) -> None:
+    tails, latest = Tails(), dict[str, int]()
+    for turn in turns:
+        rows = [(device, user, START + timedelta(seconds=at), why) for device, (user, at, why) in turn]
+        ties = tails.put_latest(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
+        expected = []
+        for device, (_, at, _) in turn:
+            expected += [device] if latest.get(device) == at else []
+            latest[device] = max(at, latest.get(device, at))
+        assert ties.to_list() == expected
+    told = tails.of(hash_texts(pl.Series(DEVICES).to_arrow()))
+    assert told.found.tolist() == [device in latest for device in DEVICES]
+    for i, device in enumerate(DEVICES):
+        if device in latest:
+            assert told.ended_at[i] == (START + timedelta(seconds=latest[device])).timestamp() * 1_000_000
+
+
 def test_no_user_is_nobody_and_no_user_is_taken_for_nobody() -> None:
     hashes = hashes_of_users(pl.Series([None, "", "u", "v"]))
     assert hashes[0] == NOBODY
