@@ -5,6 +5,7 @@ MAKEFLAGS += --no-print-directory
 
 bin := .venv/bin
 stamp := .venv/.installed
+workers := -n auto --dist worksteal  # each with a Kafka and a Redis of its own
 
 install: $(stamp)  ## set up .venv with the stitchline command (the default)
 	@:
@@ -18,9 +19,9 @@ demo: install  ## a shop's events through Kafka into a live page; Ctrl-C ends it
 
 test: install  ## the whole suite, on a real Kafka and Redis; ARGS="-k sessions" picks some
 	@ci/browser
-	@exec $(bin)/pytest $(ARGS)
+	@exec $(bin)/pytest $(workers) $(ARGS)
 
-prove: install  ## the long forms of the tests, kept in docs/proofs; takes a day; ARGS="--seed 7 tests/faults"
+prove: install  ## the long forms of the tests, kept in docs/proofs; takes two hours; ARGS="--seed 7 tests/faults"
 	@exec $(bin)/python ci/prove.py $(ARGS)
 
 bench: install  ## throughput, latency, late events, many devices into bench/RESULTS.md; ARGS="--parts late"

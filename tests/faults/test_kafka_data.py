@@ -10,7 +10,6 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
-from tests.faults.forks import forked, replay
 from tests.faults.waiting import until
 from tests.services import Kafka
 from tests.whole.runs import EVENTS, SESSIONS, Run, event, key_of
@@ -44,7 +43,7 @@ def truncate(kafka: Kafka, topic: str, before: int, partition: int = 0) -> None:
 
 def refused(run: Run) -> str:
     """What the service says before it exits with status 1."""
-    said = " ".join(forked(run, "up", "--port", "0", exits=1).split())
+    said = " ".join(run.command("up", "--port", "0", exits=1).split())
     assert "Traceback" not in said
     return said[said.index("Error: ") :]
 
@@ -53,7 +52,7 @@ def test_deleted_before_they_were_read(kafka_run: Make) -> None:
     run = kafka_run()
     assert run.kafka is not None
     run.produce(clicks(0, 100))
-    replay(run)
+    run.replay()
     run.produce(clicks(100, 300))
     truncate(run.kafka, run.topic, 150)
 
@@ -67,7 +66,7 @@ def test_deleted_before_they_were_read(kafka_run: Make) -> None:
     assert run.rows(LOST) == []
 
     run.settings["KAFKA__ON_LOST_RECORDS"] = "skip"
-    replay(run)
+    run.replay()
     assert run.counts() == (250, 250, 0, 0)
     assert run.rows(LOST) == [(run.topic, 0, 100, 150)]
     assert run.value("select next_offset from stream.progress") == 300
@@ -105,7 +104,7 @@ def test_made_anew(records: int, kafka_run: Make) -> None:
     run = kafka_run()
     assert run.kafka is not None
     run.produce(clicks(0, 100))
-    replay(run)
+    run.replay()
     make_anew(run.kafka, run.topic)
     run.produce(clicks(90, 90 + records))
 
@@ -115,14 +114,14 @@ def test_made_anew(records: int, kafka_run: Make) -> None:
     assert run.counts() == (100, 100, 0, 0)
 
     run.settings["KAFKA__ON_LOST_RECORDS"] = "skip"
-    replay(run)
+    run.replay()
     assert run.counts() == (100 + records, 90 + records, 10, 0)
     assert run.rows(LOST) == [(run.topic, 0, 100, 0)]
-    replay(run)
+    run.replay()
     assert run.counts() == (100 + records, 90 + records, 10, 0), "the new one is known now"
     whole = kafka_run()
     whole.produce(clicks(0, 90 + records))
-    replay(whole)
+    whole.replay()
     assert run.rows(EVENTS) == whole.rows(EVENTS)
     assert run.rows(SESSIONS) == whole.rows(SESSIONS)
 
@@ -131,14 +130,14 @@ def test_acknowledged_and_lost(kafka_run: Make) -> None:
     """The brokers lost their last records, the topic is the same: it ends before the warehouse's offset."""
     run = kafka_run()
     run.produce(clicks(0, 100))
-    replay(run)
+    run.replay()
     with duckdb.connect(str(run.warehouse)) as con:
         con.execute("update stream.progress set next_offset = 130")
     said = refused(run)
     assert "partition 0 no longer has offset 130, where the warehouse would go on: it ends at 100" in said
     assert "what was stored of them stays stored" in said
     run.settings["KAFKA__ON_LOST_RECORDS"] = "skip"
-    replay(run)
+    run.replay()
     assert run.counts() == (200, 100, 100, 0)
     assert run.rows(LOST) == [(run.topic, 0, 130, 0)]
     assert run.value("select next_offset from stream.progress") == 100
@@ -184,7 +183,7 @@ def test_transactions(kafka_run: Make) -> None:
         before = service.value("select max(watermark) from stream.progress")
         service.until(f"select max(watermark) > '{before}'::timestamptz from stream.progress", True, 30)
     assert run.counts() == (70, 70, 0, 0)
-    replay(run)
+    run.replay()
     assert run.counts() == (70, 70, 0, 0)
     assert run.value("select sum(event_count) from stream.sessions where not is_open") == 70
 
@@ -212,13 +211,13 @@ def test_a_compacted_topic(kafka_run: Make) -> None:
         time.sleep(0.25)
     run.produce(clicks(100, 110))
     compact(run)
-    replay(run)
+    run.replay()
     consumed, stored, duplicates, dead = run.counts()
     assert (duplicates, dead) == (0, 0)
     assert 10 <= consumed == stored < 60
     assert run.value("select next_offset from stream.progress") == 60
     run.produce(clicks(110, 120))
-    replay(run)
+    run.replay()
     assert run.counts() == (consumed + 10, stored + 10, 0, 0)
     assert run.value("select next_offset from stream.progress") == 70
 
@@ -238,7 +237,7 @@ def test_partitions_that_stand_hours_apart(kafka_run: Make, replayed: Run, shop:
         run.produce(mine[2][1:], partition=2)
         service.until("select count(*) from stream.events", len(shop), 60)
         assert service.value("select coalesce(sum(late), 0) from stream.progress") == 0
-    replay(run)
+    run.replay()
     assert run.counts() == (31_106, 31_106, 0, 0)
     assert run.rows(EVENTS) == replayed.rows(EVENTS)
     assert run.rows(SESSIONS) == replayed.rows(SESSIONS)

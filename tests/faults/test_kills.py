@@ -8,8 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.forks import Forked
-from tests.whole.runs import EVENTS, SESSIONS, Run
+from tests.whole.runs import EVENTS, SESSIONS, Log, Run
 
 COMMIT = 1_000  # events
 COMMIT_TAKES = 0.015  # seconds, at least: the time that one event in a thousand has to be killed in
@@ -48,20 +47,20 @@ def kill_in_mid_stream(run: Run, what: list[str], *, kills: int, end: int, rng: 
     run.settings |= {"FLOW__COMMIT_EVENTS": str(COMMIT), "FLOW__WORKERS": "1"}
     before, untold = 0, 0
     for kill in range(kills):
-        process = Forked(run, "-v", "replay", "--json", *what)
-        process.log.until("committed", 60)
+        process = run.start("-v", "replay", "--json", *what)
+        log = Log(process)
+        log.until("committed", 60)
         spare = (end - before) // COMMIT - (kills - kill)
         process.wait(rng.uniform(0, COMMIT_TAKES) * max(spare - 2, 0))
         assert process.kill() == -signal.SIGKILL, f"kill {kill}: the replay had ended by itself"
         offset = run.value("select coalesce(max(next_offset), 0) from stream.progress")
         assert before < offset < end, f"kill {kill} at offset {offset}, the one before at {before}"
-        told = [line for line in process.log.rest() if "committed" in line]
+        told = [line for line in log.rest() if "committed" in line]
         untold += offset > before + COMMIT * len(told)
         before = offset
     between = f"{untold} of them between a commit and the word of it"
     print(f"seed {SEED}: {kills} kills, {between}; the last at offset {before} of {end}")
-    process = Forked(run, "replay", "--json", *what)
-    assert process.wait(120) == 0, "".join(process.log.rest())
+    run.command("replay", "--json", *what)
 
 
 def check(run: Run, undisturbed: Run) -> None:

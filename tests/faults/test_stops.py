@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +16,11 @@ import numpy as np
 from flows.decode import Decoder
 from flows.records import RawBatch, octets
 from flows.source import KafkaSource
-from tests.faults.forks import Forked, replay
 from tests.faults.test_kills import SEED, check
 from tests.flows.inputs import ACCEPTED, REJECTED
 from tests.identity.worlds import World
 from tests.services import Kafka
-from tests.whole.runs import Run, event
+from tests.whole.runs import Log, Run, event
 
 DECODER = Decoder(timedelta(minutes=5))
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -34,18 +34,19 @@ def test_sigterm_under_load(proving: bool, kafka_run: Callable[..., Run], replay
         run.produce(shop)
         longest, offsets = 0.0, []
         for _ in range(3):
-            process = Forked(run, "-v", "up", "--port", "0")
-            process.log.until("committed", 60)
+            process = run.start("-v", "up", "--port", "0")
+            log = Log(process)
+            log.until("committed", 60)
             process.wait(rng.uniform(0, 0.1))
             began = time.monotonic()
-            process.terminate()
-            assert process.wait(30) == 0, "".join(process.log.rest())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0, "".join(log.rest())
             longest = max(longest, time.monotonic() - began)
             offsets.append(run.value("select sum(next_offset)::bigint from stream.progress"))
         print(f"seed {SEED}: stopped at {offsets} of {len(shop)} records, within {longest:.1f} s at most")
         assert longest < 5
         assert offsets[-1] < len(shop), "in the middle"
-        replay(run)
+        run.replay()
         check(run, replayed)
 
 

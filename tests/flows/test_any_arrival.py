@@ -2,6 +2,9 @@
 
 One property through the real checkpoint, DuckDB and Redis. What arrives is drawn; after every commit all that is stored
 and shown is compared with what the references make of the first arrival of each message.
+
+An example is one history of a few devices. In the long form it is a crowd of them, each drawn by itself, with ids and
+partitions of its own, that go through the same commits: what a history arrives with does not depend on the others.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from hypothesis import strategies as st
 from flows.reconcile import compare
 from flows.rules import FlowRules
 from flows.sessions import SESSIONS, SessionRules
+from tests.crowds import crowds, of_crowds
 from tests.flows.reference import BACKGROUND, LOGOUTS, Session, sessions_of
 from tests.flows.sent import FIREFOX, GOOGLEBOT, Sent
 from tests.identity.reference import owners_of, persons_of
@@ -96,33 +100,45 @@ RULES = st.builds(
 
 @dataclass(frozen=True)
 class Arrival:
-    """A record as it comes: from the partition that its device has, or, foreign, from the next one."""
+    """A record as it comes."""
 
     sent: Sent | None
     """None for a record that is no event."""
+    place: int = 0
+    """Which of its history's partitions it comes from: the one that its device has, or, foreign, the next one."""
     is_foreign: bool = False
 
 
 @dataclass(frozen=True)
-class Commit:
-    """What one transaction takes, and what happens after it."""
+class Piece:
+    """What one commit takes of a history."""
 
     arrivals: Sequence[Arrival]
+    is_mixed: bool
+    """Its partitions are read as the records arrive, and else one after the other."""
     quiet: timedelta | None = None
     """The partitions' ends were reached so long after their last records."""
-    then: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """What a few devices send."""
+
+    partitions: int
+    pieces: Sequence[Piece]
 
 
 @dataclass(frozen=True)
 class Stream:
     rules: SessionRules
     has_kafka_times: bool
-    partitions: int
-    commits: Sequence[Commit]
+    histories: Sequence[History]
+    then: Sequence[str]
+    """What happens after each commit. There are as many as the longest history has pieces."""
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[tuple[Sent, timedelta, str | None, bool]]:
+def events_of_devices(draw: st.DrawFn) -> list[tuple[Sent, timedelta, str | None, bool]]:
     """Events of a few devices, each with how late it comes, which copy of it comes too, and whether it is foreign."""
     events: list[tuple[Sent, timedelta, str | None, bool]] = []
     numbers = list(range(400))
@@ -175,15 +191,15 @@ def copy_of(sent: Sent, kind: str) -> Sent:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> Stream:
-    history = draw(histories())
+def histories(draw: st.DrawFn) -> History:
+    events = draw(events_of_devices())
     arriving = [
-        (event.timestamp + late, i, Arrival(event, foreign)) for i, (event, late, _, foreign) in enumerate(history)
+        (event.timestamp + late, i, _arrival(event, foreign)) for i, (event, late, _, foreign) in enumerate(events)
     ]
-    for i, (event, late, kind, foreign) in enumerate(history):
+    for i, (event, late, kind, foreign) in enumerate(events):
         if kind is not None:
             again = event.timestamp + late + (MINUTE if i % 2 else DAY)
-            arriving.append((again, len(history) + i, Arrival(copy_of(event, kind), foreign)))
+            arriving.append((again, len(events) + i, _arrival(copy_of(event, kind), foreign)))
     arriving.sort(key=lambda row: row[:2])
     arrivals = [arrival for _, _, arrival in arriving]
     if draw(st.sampled_from([False, False, True])):
@@ -191,34 +207,82 @@ def streams(draw: st.DrawFn) -> Stream:
     if draw(st.integers(0, 3)) == 0:
         arrivals.insert(len(arrivals) // 2, Arrival(None))
     cuts = sorted(draw(st.lists(st.integers(1, len(arrivals)), max_size=3)))
-    bounds = itertools.pairwise([0, *cuts, len(arrivals)])
-    commits = [
-        Commit(
+    pieces = [
+        Piece(
             arrivals[start:end],
+            draw(st.booleans()),
             draw(st.sampled_from([None, None, timedelta(), 2 * HOUR, 40 * DAY])),
-            draw(st.sampled_from(["", "", "", "restart", "without Redis", "forgetful", "another partition"])),
         )
-        for start, end in bounds
+        for start, end in itertools.pairwise([0, *cuts, len(arrivals)])
         if start < end
     ]
-    return Stream(draw(RULES), draw(st.booleans()), draw(st.integers(1, 3)), commits)
+    return History(draw(st.integers(1, 3)), pieces)
 
 
+def _arrival(sent: Sent, is_foreign: bool) -> Arrival:
+    return Arrival(sent, len((sent.anonymous_id or "").encode()) + is_foreign, is_foreign)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> Stream:
+    crowd = [told_apart(history, number) for number, history in enumerate(draw(crowds(histories())))]
+    then = st.sampled_from(["", "", "", "restart", "without Redis", "forgetful", "another partition"])
+    commits = max(len(history.pieces) for history in crowd)
+    return Stream(draw(RULES), draw(st.booleans()), crowd, [draw(then) for _ in range(commits)])
+
+
+def told_apart(history: History, number: int) -> History:
+    """The same with devices, users and messages that no other history of the crowd has."""
+    if number == 0:
+        return history
+
+    def told(name: str | None) -> str | None:
+        if name == "undefined":  # which is nobody's id, however it is written
+            return "".join(c.upper() if number >> i & 1 else c for i, c in enumerate(name))
+        return name if name is None or len(name) > 2 else f"{name}.{number}"
+
+    def one(arrival: Arrival) -> Arrival:
+        sent = arrival.sent
+        if sent is None:
+            return arrival
+        return replace(
+            arrival,
+            sent=replace(
+                sent,
+                message_id=f"{sent.message_id}.{number}",
+                anonymous_id=told(sent.anonymous_id),
+                user_id=told(sent.user_id),
+                previous_id=told(sent.previous_id),
+            ),
+        )
+
+    return replace(
+        history,
+        pieces=[replace(piece, arrivals=[one(arrival) for arrival in piece.arrivals]) for piece in history.pieces],
+    )
+
+
+@of_crowds
 @given(streams())
 def test_stream_and_batch_and_reference_agree(redis_url: str, stream: Stream) -> None:
     rules = FlowRules(sessions=stream.rules)
     world = World(IN_MEMORY, redis_url, rules)
     with world.opened():
         told = Told(world, stream)
-        for commit in stream.commits:
-            told.go_on()
-            told.commit(commit)
+        for number in range(len(stream.then)):
+            told.commit(number)
             told.check()
+            if number + 1 < len(stream.then):
+                told.go_on(stream.then[number])
         world.checkpointer.finish(close_sessions=True)
         told.check_at_the_end()
         with world.warehouse.transaction() as con:
             assert compare(con, rules)[1] == []
     clear(redis_url, world.warehouse.warehouse_id)
+
+
+MOST_PARTITIONS = 6
+"""Of one history: three, and one more after each commit but the last."""
 
 
 class Told:
@@ -227,17 +291,32 @@ class Told:
     def __init__(self, world: World, stream: Stream) -> None:
         self.world = world
         self.stream = stream
-        self.partitions = stream.partitions
+        self.added = 0
+        """Partitions."""
         self.number = 0
-        self.then = ""
         self.first: dict[tuple[str | None, str], tuple[Sent, datetime, int]] = {}
         """By device and message: what came first, when that happened, and its partition."""
         self.counts: dict[int, Counter[str]] = {}
         self.shown: dict[str, dict[str, Any]] = {}
         self.revisions: dict[str, int] = {}
+        self.marks: dict[int, datetime] = {}
+        """Watermarks by partition, and below when the devices' open sessions started: as the last commit left them."""
+        self.open: dict[str, datetime] = {}
 
-    def commit(self, commit: Commit) -> None:
-        placed = [(self._partition(arrival), arrival) for arrival in commit.arrivals]
+    def commit(self, number: int) -> None:
+        progress = self.world.checkpointer.progress
+        self.marks = {key[1]: p.watermark for key, p in progress.items() if p.watermark is not None}
+        self.open = dict(self.world.rows("select anonymous_id, started_at from stream.open_sessions"))
+        for i, history in enumerate(self.stream.histories):
+            if number < len(history.pieces):
+                self._read(history.pieces[number], i * MOST_PARTITIONS, history.partitions + self.added)
+        self.world.checkpointer.finish(close_sessions=False)
+
+    def _read(self, piece: Piece, first: int, partitions: int) -> None:
+        """The `partitions` from number `first` on are those of the piece's history."""
+        placed = [(first + arrival.place % partitions, arrival) for arrival in piece.arrivals]
+        if not piece.is_mixed:
+            placed.sort(key=lambda row: row[0])
         for partition, arrivals in itertools.groupby(placed, lambda row: row[0]):
             records = [(arrival, at) for _, arrival in arrivals if (at := self._take(arrival, partition)) is not None]
             if not records:
@@ -248,22 +327,15 @@ class Told:
                 [self._key(arrival) for arrival, _ in records],
                 [b"broken" if arrival.sent is None else arrival.sent.payload() for arrival, _ in records],
                 kafka_at,
-                kafka_at[-1] + commit.quiet if kafka_at and commit.quiet is not None else None,
+                kafka_at[-1] + piece.quiet if kafka_at and piece.quiet is not None else None,
             )
-        self.world.checkpointer.finish(close_sessions=False)
-        self.then = commit.then
 
-    def go_on(self) -> None:
-        """What was to happen after the last commit."""
-        if self.then == "another partition":
-            self.partitions += 1
-        elif self.then:
-            limits = FORGETFUL if self.then == "forgetful" else NEVER
-            self.world.restart(forget=self.then == "without Redis", limits=limits)
-
-    def _partition(self, arrival: Arrival) -> int:
-        device = arrival.sent.anonymous_id if arrival.sent is not None else None
-        return (len((device or "").encode()) + arrival.is_foreign) % self.partitions
+    def go_on(self, then: str) -> None:
+        if then == "another partition":
+            self.added += 1
+        elif then:
+            limits = FORGETFUL if then == "forgetful" else NEVER
+            self.world.restart(forget=then == "without Redis", limits=limits)
 
     def _key(self, arrival: Arrival) -> bytes | None:
         return None if arrival.sent is None or arrival.is_foreign else (arrival.sent.anonymous_id or "").encode()
@@ -289,14 +361,14 @@ class Told:
         """Rule 8: what is above the watermark or of an open session is remembered, and what is older than the watermark
         is looked up. A copy with a new time long after is left to those who read the events."""
         _, first_at, first_partition = self.first[copy.anonymous_id, copy.message_id]
-        marks = {key[1]: p.watermark for key, p in self.world.checkpointer.progress.items() if p.watermark is not None}
+        start = partition - partition % MOST_PARTITIONS
+        marks = {p: self.marks[p] for p in range(start, start + MOST_PARTITIONS) if p in self.marks}
         if not marks or event_at <= marks.get(partition, max(marks.values())):
             return True
         if first_partition not in marks or first_at > marks[first_partition]:
             return True
-        device, at = copy.anonymous_id, first_at.isoformat()
-        sql = f"select 1 from stream.open_sessions where anonymous_id = '{device}' and started_at <= '{at}'"
-        return bool(self.world.rows(sql))
+        started_at = self.open.get(copy.anonymous_id or "")
+        return started_at is not None and started_at <= first_at
 
     # What has to be so after every commit
 
@@ -347,14 +419,17 @@ class Told:
                 assert row["revision"] > before["revision"], "a closed session was rewritten"
         gone = self.shown.keys() - now.keys()
         if gone:
+            by_device: dict[str, list[dict[str, Any]]] = {}
+            for row in shown:
+                by_device.setdefault(row["anonymous_id"], []).append(row)
             changes = set(self.world.rows("select session_id, superseded_by, revision from stream.session_changes"))
             for session_id in gone:
                 before = self.shown[session_id]
                 first = before["started_at"], before["first_message_id"].encode()
                 (holder,) = [
                     row["session_id"]
-                    for row in shown
-                    if row["anonymous_id"] == before["anonymous_id"] and _start(row) <= first <= _end(row)
+                    for row in by_device.get(before["anonymous_id"], [])
+                    if _start(row) <= first <= _end(row)
                 ]
                 assert (session_id, holder, before["revision"]) in changes
         self.shown = now
@@ -369,11 +444,14 @@ class Told:
         owners = owners_of([sent.said(at) for sent, at, _ in self.first.values()])
         found = self.world.rows("select kind, id, person_id from stream.identities")
         assert Counter(found) == Counter((*key, owner) for key, owner in owners.items())
+        by_device: dict[str | None, list[dict[str, Any]]] = {}
+        for row in shown:
+            by_device.setdefault(row["anonymous_id"], []).append(row)
         expected = Counter(
-            (sent.anonymous_id, sent.message_id, session_id)
+            (sent.anonymous_id, sent.message_id, row["session_id"])
             for sent, at, _ in self.first.values()
-            for session_id, row in self.shown.items()
-            if sent.anonymous_id == row["anonymous_id"] and _start(row) <= (at, sent.message_id.encode()) <= _end(row)
+            for row in by_device.get(sent.anonymous_id, [])
+            if _start(row) <= (at, sent.message_id.encode()) <= _end(row)
         )
         assert Counter(self.world.rows("select anonymous_id, message_id, session_id from stream.session_events")) == (
             expected

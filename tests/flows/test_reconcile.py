@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,22 +20,22 @@ from flows.reconcile import COMPARED, Reconciliation, compare, expect, last_reco
 from flows.rules import FlowRules
 from flows.sessions import SESSIONS, SessionRules
 from sinks.warehouse import Warehouse
+from tests.crowds import crowds, of_crowds
 from tests.flows.reference import Event, sessions_of
-from tests.flows.test_sessions import RULE_SETS, SHUFFLES, Shuffle, histories
-from tests.identity.worlds import PERSONS_NOW, World, anon, login, logout
+from tests.flows.test_sessions import RULE_SETS, SHUFFLES, Shuffle, histories, together
+from tests.identity.worlds import IN_MEMORY, PERSONS_NOW, World, anon, login, logout
 
 COLUMNS = [*SESSIONS.names()]
 
 
 @pytest.fixture(scope="module")
-def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    path = tmp_path_factory.mktemp("batch") / "w.duckdb"
-    with Warehouse.open(path, threads=1) as warehouse, warehouse.reader() as con:
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    with Warehouse.open(IN_MEMORY, threads=1) as warehouse, warehouse.reader() as con:
         yield con
 
 
 def store(con: duckdb.DuckDBPyConnection, events: Iterable[Event]) -> None:
-    """`events` as all that stream.events holds."""
+    """`events` as all that stream.events holds, in a transaction that the next ones end: so nothing is left."""
     background = SessionRules().background_events
     rows = [
         {
@@ -48,23 +49,27 @@ def store(con: duckdb.DuckDBPyConnection, events: Iterable[Event]) -> None:
         }
         for i, e in enumerate(events)
     ]
-    con.execute("delete from stream.events")
+    with suppress(duckdb.TransactionException):
+        con.rollback()
+    con.begin()
     if rows:
         con.register("rows", pl.DataFrame(rows, infer_schema_length=None).to_arrow())
         con.execute("insert into stream.events by name select * from rows")
         con.unregister("rows")
 
 
-@given(history=histories(), shuffle=SHUFFLES, rules=RULE_SETS, at_once=st.sampled_from([8, 1000, 1000]))
+@of_crowds
+@given(crowd=crowds(histories()), shuffle=SHUFFLES, rules=RULE_SETS, parts=st.sampled_from([4, 1, 1]))
 def test_the_definition_is_what_the_reference_says(
-    con: duckdb.DuckDBPyConnection, history: list[Event], shuffle: Shuffle, rules: SessionRules, at_once: int
+    con: duckdb.DuckDBPyConnection, crowd: list[list[Event]], shuffle: Shuffle, rules: SessionRules, parts: int
 ) -> None:
-    store(con, shuffle(history))
-    expect(con, FlowRules(sessions=rules), at_once)
+    events = together(crowd)
+    store(con, shuffle(events))
+    expect(con, FlowRules(sessions=rules), at_once=1 + len(events) // parts)
     found = con.execute(
         f"select {', '.join(COLUMNS)} from expected_sessions order by anonymous_id, started_at, first_message_id"
     ).pl()
-    assert found.to_dicts() == sessions_of(history, rules)
+    assert found.to_dicts() == sessions_of(events, rules)
 
 
 def test_every_column_of_a_session_is_compared() -> None:

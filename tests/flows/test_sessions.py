@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.sessions import ACTIVITY, SESSIONS, Cut, SessionRules, cut, in_order, session_id
+from tests.crowds import crowds, of_crowds
 from tests.flows.reference import Event, Session, is_activity, is_legal, sessions_of
 
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
@@ -561,25 +563,42 @@ def _order(e: Event) -> tuple[bytes, datetime, bytes]:
     return e["anonymous_id"].encode(), e["event_at"], e["message_id"].encode()
 
 
-@given(history=histories(), shuffle=SHUFFLES, rules=RULE_SETS)
+def told_apart(history: list[Event], number: int) -> list[Event]:
+    """The same on devices that no other history of a crowd has."""
+    return [e | {"anonymous_id": f"{e['anonymous_id']}.{number}"} for e in history] if number else history
+
+
+def together(crowd: list[list[Event]]) -> list[Event]:
+    """All events of a crowd of histories."""
+    return [e for number, history in enumerate(crowd) for e in told_apart(history, number)]
+
+
+@of_crowds
+@given(crowd=crowds(histories()), shuffle=SHUFFLES, rules=RULE_SETS)
 def test_all_at_once_in_any_order_is_what_the_reference_says(
-    history: list[Event], shuffle: Shuffle, rules: SessionRules
+    crowd: list[list[Event]], shuffle: Shuffle, rules: SessionRules
 ) -> None:
-    found = cut(NOTHING_BEFORE, in_order(activity(shuffle(history), rules)), rules)
+    events = together(crowd)
+    found = cut(NOTHING_BEFORE, in_order(activity(shuffle(events), rules)), rules)
     assert found.unsettled.is_empty()
-    assert found.sessions.to_dicts() == sessions_of(history, rules)
+    assert found.sessions.to_dicts() == sessions_of(events, rules)
 
 
-@given(history=histories(), shuffle=SHUFFLES, turns=st.lists(st.integers(0, 2), min_size=24), rules=RULE_SETS)
+TURNS = st.lists(st.integers(0, 2), min_size=24)
+
+
+@of_crowds
+@given(crowd=crowds(st.tuples(histories(), TURNS)), shuffle=SHUFFLES, rules=RULE_SETS)
 def test_piece_by_piece_is_what_the_reference_says(
-    history: list[Event], shuffle: Shuffle, turns: list[int], rules: SessionRules
+    crowd: list[tuple[list[Event], list[int]]], shuffle: Shuffle, rules: SessionRules
 ) -> None:
     """Each device's events come in time order over a few pieces, its last session being handed back each time."""
     pieces: list[list[Event]] = [[], [], []]
-    for device in sorted({e["anonymous_id"] for e in history}):
-        mine = [e for e in history if e["anonymous_id"] == device]
-        for e, turn in zip(mine, sorted(turns[: len(mine)]), strict=True):
-            pieces[turn].append(e)
+    for number, (history, turns) in enumerate(crowd):
+        for _, events in itertools.groupby(told_apart(history, number), lambda e: e["anonymous_id"]):
+            mine = list(events)
+            for e, turn in zip(mine, sorted(turns[: len(mine)]), strict=True):
+                pieces[turn].append(e)
     known: dict[str, Session] = {}
     last: dict[str, Session] = {}
     for piece in pieces:
@@ -587,14 +606,21 @@ def test_piece_by_piece_is_what_the_reference_says(
         assert found.unsettled.is_empty()
         for session in found.sessions.to_dicts():
             known[session["session_id"]] = last[session["anonymous_id"]] = session
-    assert sorted(known.values(), key=_session_order) == sessions_of(history, rules)
+    expected = sessions_of(together([history for history, _ in crowd]), rules)
+    assert sorted(known.values(), key=_session_order) == expected
 
 
-@given(history=histories(), shuffle=SHUFFLES, share=st.integers(0, 24), rules=RULE_SETS)
+@of_crowds
+@given(crowd=crowds(st.tuples(histories(), SHUFFLES, st.integers(0, 24))), rules=RULE_SETS)
 def test_exactly_the_devices_with_an_event_not_after_their_last_are_unsettled(
-    history: list[Event], shuffle: Shuffle, share: int, rules: SessionRules
+    crowd: list[tuple[list[Event], Shuffle, int]], rules: SessionRules
 ) -> None:
-    stored, arrived = (events := shuffle(history))[:share], events[share:]
+    stored: list[Event] = []
+    arrived: list[Event] = []
+    for number, (history, shuffle, share) in enumerate(crowd):
+        events = shuffle(told_apart(history, number))
+        stored += events[:share]
+        arrived += events[share:]
     last = {session["anonymous_id"]: session for session in sessions_of(stored, rules)}
     late = {
         e["anonymous_id"]
@@ -609,7 +635,7 @@ def test_exactly_the_devices_with_an_event_not_after_their_last_are_unsettled(
     touched = {e["anonymous_id"] for e in arrived if is_activity(e, rules)} - late
     expected = [
         session
-        for session in sessions_of(history, rules)
+        for session in sessions_of([*stored, *arrived], rules)
         if (device := session["anonymous_id"]) in touched
         and (device not in last or _session_order(session) >= _session_order(last[device]))
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,11 +18,10 @@ Ask = Callable[..., FunnelResult]
 
 
 @pytest.fixture(scope="session")
-def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to a warehouse of its own; `fill` empties it first."""
-    warehouse = Warehouse.open(tmp_path_factory.mktemp("funnels") / "warehouse.duckdb")
-    yield warehouse.reader()
-    warehouse.close()
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to a warehouse of its own, in memory; what `fill` puts there replaces what was there before."""
+    with Warehouse.open(Path(":memory:")) as warehouse, warehouse.reader() as con:
+        yield con
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -86,9 +87,10 @@ def counts(result: FunnelResult) -> list[int]:
 
 
 def fill(con: duckdb.DuckDBPyConnection, world: World) -> None:
-    """Makes `world` all that the warehouse holds."""
-    for table in ("events", "closed_sessions", "open_sessions", "person_overrides", "bot_devices", "progress"):
-        con.execute(f"delete from stream.{table}")
+    """Makes `world` all that the warehouse holds, in a transaction that the next world ends: so nothing is left."""
+    with suppress(duckdb.TransactionException):
+        con.rollback()
+    con.begin()
     _insert(
         con,
         "events",

@@ -153,7 +153,7 @@ class TestJson:
 
     def asked(self, run: Run, *arguments: str, status: int = 0) -> Any:
         process = run.start(*arguments, "--json")
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate()
         assert process.returncode == status, err
         assert out.count("\n") == 1
         assert "Traceback" not in err

@@ -7,8 +7,6 @@ import os
 import queue
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,6 +21,7 @@ import httpx
 from confluent_kafka import Producer
 
 from tests.services import Kafka
+from tests.whole.forks import Forked
 
 # What must be equal whatever the road: events without where and when they came in, sessions without their history.
 EVENTS = 'select * exclude ("partition", "offset", received_at, person_id) from stream.events order by all'
@@ -46,20 +45,13 @@ class Run:
             env |= {"STITCHLINE_KAFKA__BOOTSTRAP": self.kafka.bootstrap, "STITCHLINE_KAFKA__TOPIC": self.topic}
         return env | {f"STITCHLINE_{name}": value for name, value in self.settings.items()}
 
-    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "service.cli", *arguments],
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **more,
-        )
+    def start(self, *arguments: str, stdin: IO[bytes] | None = None) -> Forked:
+        return Forked(arguments, self.environment(), stdin)
 
-    def command(self, *arguments: str, exits: int = 0, text: str | None = None) -> str:
+    def command(self, *arguments: str, exits: int = 0, text: str = "") -> str:
         """Runs a command to its end and returns its standard output."""
-        process = self.start(*arguments, stdin=subprocess.PIPE)
-        out, err = process.communicate(text, timeout=240)
+        process = self.start(*arguments)
+        out, err = process.communicate(text, 240)
         assert process.returncode == exits, f"{arguments} exited {process.returncode}: {out}\n{err}"
         return out if exits == 0 else out + err
 
