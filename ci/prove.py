@@ -1,8 +1,8 @@
 """Runs the long forms of the tests and keeps what they said under docs/proofs/: command, seed, commit and output.
 
-100,000 examples of each property, 100 kills, every fault for as long as it is told about. This takes two hours on two
+100,000 examples of each property, 100 kills, every fault for as long as it is told about: three to four hours on two
 cores. Where a property takes crowds (tests/crowds.py), an example is one case of a crowd, drawn by itself and checked
-with the others: Hypothesis's own figures, in the output, then count crowds of 25.
+with the others: Hypothesis's own figures, in the output, then count crowds. What counts is in docs/proofs/README.md.
 `--seed N` repeats a run, `--into FOLDER` keeps the proof elsewhere; whatever else is given goes to pytest.
 `STITCHLINE_PROVE_EXAMPLES=1000` foresees how long it will take.
 """
@@ -32,8 +32,8 @@ LONG_FORMS: Final = [
     "tests/faults",
 ]
 """Where the properties and the faults are."""
-SHARED: Final = ["-n", "auto", "--dist", "worksteal"]
-"""By all cores, as in `make test`."""
+SHARED: Final = ["-n", "logical", "--dist", "worksteal"]
+"""A process for each core: most of it is computing."""
 OPTIONS: Final = [
     *["-q", "--color=no", "--timeout=0", "--durations=20", "-rP", "--show-capture=stdout"],
     "--hypothesis-show-statistics",

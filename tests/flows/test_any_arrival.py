@@ -33,6 +33,8 @@ MILLISECOND = timedelta(milliseconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+MANY = 35
+"""Histories of a crowd: a commit by itself costs as much as what so many of them have in it."""
 FORGETFUL = replace(NEVER, forget_every=1)
 KAFKA_FROM = START + 100 * DAY
 """When Kafka got the first record: all of it is a backfill."""
@@ -90,6 +92,8 @@ DOINGS = [ANONYMOUS, [*ANONYMOUS, *KNOWN], [*ANONYMOUS, *KNOWN, *NO_DEVICE], [*K
 CLOCKS = ["right"] * 14 + ["fast, corrected", "two years ahead"]
 LATENESS = [timedelta()] * 6 + [MINUTE / 2, 3 * HOUR, 2 * DAY, 30 * DAY]
 COPIES = [None] * 14 + ["the same", "sent again", "another time", "long after"]
+FOREIGN = [False] * 5 + [True]
+TROUBLES: list[tuple[str, timedelta, str | None, bool]] = list(itertools.product(CLOCKS, LATENESS, COPIES, FOREIGN))
 RULES = st.builds(
     SessionRules,
     gap_by_library=st.sampled_from([{}, {}, {"tv": 12 * HOUR, "kiosk": MILLISECOND}]),
@@ -147,21 +151,19 @@ def events_of_devices(draw: st.DrawFn) -> list[tuple[Sent, timedelta, str | None
         at = START + draw(st.sampled_from([timedelta(), 12 * HOUR, 23 * HOUR, 40 * DAY]))
         strides = draw(st.sampled_from(STRIDES))
         doings = draw(st.sampled_from(DOINGS))
+        steps: list[Any] = [*strides * 3, ON_AND_ON] if strides is STRIDES[0] else strides
         rows = draw(
             st.lists(
                 st.tuples(
-                    st.sampled_from([*strides * 3, ON_AND_ON] if strides is STRIDES[0] else strides),
+                    st.sampled_from(steps),
                     st.sampled_from(doings),
-                    st.sampled_from(CLOCKS),
-                    st.sampled_from(LATENESS),
-                    st.sampled_from(COPIES),
-                    st.sampled_from([False] * 5 + [True]),
+                    st.sampled_from(TROUBLES),
                 ),
                 min_size=3,
                 max_size=12,
             )
         )
-        for step, doing, clock, late, copy, is_foreign in rows:
+        for step, doing, (clock, late, copy, is_foreign) in rows:
             if step == ON_AND_ON:
                 for _ in range(49):
                     at += 29 * MINUTE
@@ -225,7 +227,7 @@ def _arrival(sent: Sent, is_foreign: bool) -> Arrival:
 
 @st.composite
 def streams(draw: st.DrawFn) -> Stream:
-    crowd = [told_apart(history, number) for number, history in enumerate(draw(crowds(histories())))]
+    crowd = [told_apart(history, number) for number, history in enumerate(draw(crowds(histories(), MANY)))]
     then = st.sampled_from(["", "", "", "restart", "without Redis", "forgetful", "another partition"])
     commits = max(len(history.pieces) for history in crowd)
     return Stream(draw(RULES), draw(st.booleans()), crowd, [draw(then) for _ in range(commits)])
@@ -262,7 +264,7 @@ def told_apart(history: History, number: int) -> History:
     )
 
 
-@of_crowds
+@of_crowds(MANY)
 @given(streams())
 def test_stream_and_batch_and_reference_agree(redis_url: str, stream: Stream) -> None:
     rules = FlowRules(sessions=stream.rules)

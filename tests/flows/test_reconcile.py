@@ -58,7 +58,7 @@ def store(con: duckdb.DuckDBPyConnection, events: Iterable[Event]) -> None:
         con.unregister("rows")
 
 
-@of_crowds
+@of_crowds()
 @given(crowd=crowds(histories()), shuffle=SHUFFLES, rules=RULE_SETS, parts=st.sampled_from([4, 1, 1]))
 def test_the_definition_is_what_the_reference_says(
     con: duckdb.DuckDBPyConnection, crowd: list[list[Event]], shuffle: Shuffle, rules: SessionRules, parts: int

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnels import FunnelDefinition, run_funnel
+from tests.crowds import crowds, of_crowds
 from tests.funnels import reference
 from tests.funnels.worlds import Event, Override, Session, World, at, fill
 
@@ -95,9 +96,25 @@ def definitions(draw: st.DrawFn, by: str) -> FunnelDefinition:
     )
 
 
-@given(world=worlds(), definition=st.sampled_from(["person", "session", "device"]).flatmap(definitions))
-def test_engine_equals_reference(con: duckdb.DuckDBPyConnection, world: World, definition: FunnelDefinition) -> None:
+QUESTIONS = 4
+"""To one world, in the long form: filling it and drawing it take longer than an answer."""
+
+
+@of_crowds(QUESTIONS)
+@given(
+    world=worlds(),
+    questions=crowds(st.sampled_from(["person", "session", "device"]).flatmap(definitions), QUESTIONS),
+)
+def test_engine_equals_reference(
+    con: duckdb.DuckDBPyConnection, world: World, questions: list[FunnelDefinition]
+) -> None:
     fill(con, world)
+    for definition in questions:
+        check(con, world, definition)
+
+
+def check(con: duckdb.DuckDBPyConnection, world: World, definition: FunnelDefinition) -> None:
+    """The answer about `world`, which is what `con` holds, is the reference's."""
     as_of = min((mark for mark in world.watermarks if mark is not None), default=None)
     answer = run_funnel(con, definition).model_dump()
     expected = reference.funnel(world, definition, as_of)
