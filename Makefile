@@ -21,7 +21,7 @@ test: install  ## the whole suite, on a real Kafka and Redis; ARGS="-k sessions"
 	@ci/browser
 	@exec $(bin)/pytest $(workers) $(ARGS)
 
-prove: install  ## the long forms of the tests, kept in docs/proofs; takes two hours; ARGS="--seed 7 tests/faults"
+prove: install  ## the long forms of the tests, kept in docs/proofs; takes some hours; ARGS="--seed 7 tests/faults"
 	@exec $(bin)/python ci/prove.py $(ARGS)
 
 bench: install  ## throughput, latency, late events, many devices into bench/RESULTS.md; ARGS="--parts late"
