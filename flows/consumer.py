@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_ssize_t, c_void_p
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ _CONSUMER: Final = 1  # rd_kafka_type_t
 _FOREGROUND, _BACKGROUND = 0, 1
 _WORDS: Final = 9  # of eight octets, in a rd_kafka_message_t
 _PAYLOAD, _LENGTH, _KEY, _KEY_LENGTH, _OFFSET = 3, 4, 5, 6, 7  # which of them; the error is the half of the first
+
+_NO_OFFSET: Final = -1
+_TROUBLES: Final = 100
+"""Errors between two reads: a broker that is away gives a few in a second."""
 
 _ErrorCallback = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_void_p)
 _INTERFACE: Final[dict[str, tuple[Any, list[Any]]]] = {
@@ -90,29 +95,22 @@ class Read:
     kafka_at: Ints | None
     """Microseconds UTC; None where the topic keeps no times."""
     told: list[tuple[KafkaError, int]]
-    """Errors, the partition's end among them, each with its offset."""
+    """Errors, the partition's end among them, each with its offset, −1 where it is of none."""
 
 
 class PartitionConsumer:
-    """Reads the partition from `offset` on. `config` is librdkafka's; `on_error` is told, while a read waits, what
-    else goes wrong. Raises KafkaException for settings that librdkafka does not take.
-    """
+    """Reads the partition from `offset` on. `config` is librdkafka's. Raises KafkaException for settings that it does
+    not take."""
 
-    def __init__(
-        self,
-        config: Mapping[str, str],
-        topic: str,
-        partition: int,
-        offset: int,
-        on_error: Callable[[KafkaError], None],
-    ) -> None:
+    def __init__(self, config: Mapping[str, str], topic: str, partition: int, offset: int) -> None:
         self._topic, self._partition = topic.encode(), partition
-        self._on_error = _ErrorCallback(lambda _rk, code, text, _: on_error(_error(code, text)))
-        self._client = _client(config, self._on_error)
+        self._troubles: deque[KafkaError] = deque(maxlen=_TROUBLES)
+        on_error = _on_error(self._troubles)
+        self._client = _client(config, on_error)
         self._queue = _lib.rd_kafka_queue_get_consumer(self._client)
         self._addresses: Addresses = np.empty(0, np.uint64)
         # Also where nobody closes it: its threads must not outlive the interpreter. The callback has to.
-        self._closed = weakref.finalize(self, _close, self._client, self._queue, self._on_error)
+        self._closed = weakref.finalize(self, _close, self._client, self._queue, on_error)
         self.assign(offset)
 
     def assign(self, offset: int) -> None:
@@ -128,7 +126,7 @@ class PartitionConsumer:
             raise KafkaException(_error(KafkaError._STATE, None))
         found = self._addresses[:count]
         codes = _codes(found)
-        told = []
+        told = [(self._troubles.popleft(), _NO_OFFSET) for _ in range(len(self._troubles))]
         for address, code in zip(found[codes != 0].tolist(), codes[codes != 0].tolist(), strict=True):
             told.append((_error(code, _lib.rd_kafka_message_errstr(address)), _offset(address)))
             _lib.rd_kafka_message_destroy(address)
@@ -167,6 +165,11 @@ class PartitionConsumer:
             _check(action(place))
         finally:
             _lib.rd_kafka_topic_partition_list_destroy(place)
+
+
+def _on_error(troubles: deque[KafkaError]) -> Any:
+    """What librdkafka calls, while a read waits, for what goes wrong between it and the brokers."""
+    return _ErrorCallback(lambda _client, code, text, _: troubles.append(_error(code, text)))
 
 
 def _client(config: Mapping[str, str], on_error: Any) -> Any:

@@ -183,7 +183,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._away = False
         self._due = 0.0  # by the monotonic clock
         start = OFFSET_BEGINNING if self._committed is None else self._committed
-        self._consumer = PartitionConsumer(source.config, source.topic, partition, start, self._on_error)
+        self._consumer = PartitionConsumer(source.config, source.topic, partition, start)
 
     def next_batch(self) -> Iterable[RawBatch]:
         if self._source.stopping.is_set():
@@ -197,7 +197,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._back()
         for error, offset in read.told:  # the end of the partition is told behind its last record
             self._note(error, offset)
-        if self._doubt is not None and not count and not read.told:
+        if self._doubt is not None and not count:
             self._look_whether_away()
         if count < self._source.batch // 4:  # meanwhile librdkafka goes on fetching
             self._due = time.monotonic() + _PAUSE

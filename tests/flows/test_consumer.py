@@ -31,7 +31,7 @@ def consumer(
     kafka: Kafka, topic: str, offset: int = OFFSET_BEGINNING, config: dict[str, str] | None = None
 ) -> PartitionConsumer:
     settled = {**CONSUMER_DEFAULTS, "group.id": "test", "bootstrap.servers": kafka.bootstrap, **(config or {})}
-    return PartitionConsumer(settled, topic, 0, offset, lambda error: None)
+    return PartitionConsumer(settled, topic, 0, offset)
 
 
 def read_to_the_end(reader: PartitionConsumer, most: int = 100) -> list[Read]:
@@ -106,11 +106,13 @@ def test_an_offset_that_is_not_there_is_told(kafka: Kafka) -> None:
 
 
 def test_a_broker_that_is_not_there_is_told() -> None:
-    told: list[KafkaError] = []
     config = {"group.id": "test", "bootstrap.servers": "127.0.0.1:1", "log_level": "2"}
-    reader = PartitionConsumer(config, "any", 0, 0, told.append)
+    reader = PartitionConsumer(config, "any", 0, 0)
+    told: list[KafkaError] = []
     while not told:
-        assert len(reader.read(10, 0.1).values) == 0
+        read = reader.read(10, 0.1)
+        assert len(read.values) == 0
+        told = [error for error, _ in read.told]
     assert told[0].code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
     with pytest.raises(KafkaException):
         reader.ends(0.2)
