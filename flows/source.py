@@ -31,6 +31,7 @@ CONSUMER_DEFAULTS: Final = {
     "fetch.message.max.bytes": "4194304",
     "queued.max.messages.kbytes": "8192",  # a partition; bounds memory when the sink is slow
     "reconnect.backoff.max.ms": "5000",
+    "socket.timeout.ms": "10000",  # a question to a broker that goes away can hold up its reader for so long
     "topic.metadata.refresh.interval.ms": "30000",
     "log_level": "2",  # what matters is said by the flow itself
 }

@@ -18,7 +18,7 @@ from typing import IO, Any, Protocol
 
 import duckdb
 import httpx
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from tests.services import Kafka
 from tests.whole.forks import Forked
@@ -98,6 +98,8 @@ class Run:
         producer = Producer(
             {"bootstrap.servers": self.kafka.bootstrap, "message.max.bytes": 4_000_000, "linger.ms": 5, "log_level": 2}
         )
+        failed: list[KafkaError] = []
+        more["on_delivery"] = lambda error, _: failed.append(error) if error is not None else None
         for i, value in enumerate(values):
             while True:
                 try:
@@ -106,6 +108,7 @@ class Run:
                 except BufferError:
                     producer.poll(0.1)
         assert producer.flush(60) == 0
+        assert failed == []
 
 
 class Speaks(Protocol):
