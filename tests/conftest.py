@@ -47,8 +47,8 @@ settings.load_profile(PROVE if os.environ.get("STITCHLINE_PROVE") == "1" else "d
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` is: as many as there are cores, for tests start processes that want some of them, too; and not more
-    than four, because each has a Kafka of its own."""
+    """What `-n auto` is: as many as there are cores, for tests start processes that want some of them, too; and not
+    more than four, because each has a Kafka of its own."""
     return min(os.cpu_count() or 1, 4)
 
 
