@@ -78,7 +78,8 @@ class Valkey:
         self.server.start()
 
     def holds(self, world: World) -> dict[bytes, bytes]:
-        """The devices' states of that warehouse, as they are stored."""
+        """The devices' states of that warehouse, as they are stored once all is written."""
+        world.graph.flush()
         prefix = f"stitchline:{world.warehouse.warehouse_id}:device:".encode()
         keys = sorted(self.client.scan_iter(prefix + b"*", count=1000))
         values: list[Any] = self.client.mget(keys)
