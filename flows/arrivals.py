@@ -8,7 +8,7 @@ import pyarrow as pa
 from flows.agents import with_agents
 from flows.rules import FlowRules
 from flows.sessions import ACTIVITY
-from stitchline.hashing import hash_pairs, hash_texts
+from stitchline.hashing import hash_pairs
 
 _TAKEN = [
     "message_id",
@@ -37,14 +37,14 @@ def arrivals(decoded: pa.Table, rules: FlowRules) -> pl.DataFrame:
     events = pl.from_arrow(decoded.select(_TAKEN))
     assert isinstance(events, pl.DataFrame)
     background = list(rules.sessions.background_events)
-    hash_1, hash_2 = hash_pairs(decoded["anonymous_id"], decoded["message_id"])
+    hash_1, hash_2, device_hash = hash_pairs(decoded["anonymous_id"], decoded["message_id"])
     return (
         told(with_agents(events), rules)
         .with_columns(
             is_background=pl.col("anonymous_id").is_null() | pl.col("name").is_in(background),
             hash_1=hash_1,
             hash_2=hash_2,
-            device_hash=hash_texts(decoded["anonymous_id"]),
+            device_hash=device_hash,
         )
         .drop("type", "name", "user_agent")
     )

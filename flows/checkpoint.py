@@ -128,7 +128,6 @@ class Checkpointer:
             rows = con.execute(tables.REMEMBERED, {"least": min(marks, default=_EPOCH)}).to_arrow_table()
         messages = Messages(
             *hash_pairs(rows["anonymous_id"], rows["message_id"]),
-            hash_texts(rows["anonymous_id"]),
             rows["at"].to_numpy(),
             self._sources.lowest(self._progress)[rows["partition"].to_numpy()],
         )

@@ -82,6 +82,7 @@ def _librdkafka() -> ctypes.CDLL:
 
 _lib: Final = _librdkafka()
 _timestamp: Any = types.ExternalFunction("rd_kafka_message_timestamp", types.int64(types.uint64, types.uint64))
+_memcpy: Any = types.ExternalFunction("memcpy", types.uint64(types.uint64, types.uint64, types.uint64))
 _destroy: Any = types.ExternalFunction("rd_kafka_message_destroy", types.void(types.uint64))
 
 
@@ -248,11 +249,11 @@ def _column(addresses: Addresses, place: int, length: int) -> _Column:
             validity[i >> 3] |= np.uint8(1 << (i & 7))
             offsets[i + 1] = offsets[i] + words[length]
     octets = np.empty(offsets[count], np.uint8)
+    begin = np.uint64(octets.ctypes.data)
     for i in range(count):
-        size = offsets[i + 1] - offsets[i]
-        if size != 0:
+        if offsets[i + 1] != offsets[i]:
             words = numba.carray(pointer_to(addresses[i]), (_WORDS,), np.int64)
-            octets[offsets[i] : offsets[i + 1]] = numba.carray(pointer_to(np.uint64(words[place])), (size,), np.uint8)
+            _memcpy(begin + np.uint64(offsets[i]), np.uint64(words[place]), np.uint64(offsets[i + 1] - offsets[i]))
     return _Column(offsets, octets, validity, nulls)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.contract import MAX_DEPTH
-from stitchline.compiled import compiled
-from stitchline.words import copy_word, word_at
+from stitchline.compiled import compiled, inlined
+from stitchline.words import copy_word, octets_before, word_at
 
 Bytes = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int8]
@@ -73,11 +73,15 @@ _KEYS: Final = (  # where a key stands, what it says, which field that is, and w
     (_IN_LIBRARY, b"name", LIBRARY, _ELSEWHERE),
     (_IN_PROPERTIES, b"name", _OWN_NAME, _ELSEWHERE),
 )
-_KEYS_FROM: Final = np.searchsorted([scope for scope, *_ in _KEYS], np.arange(_ELSEWHERE + 1))
-_KEY_WORDS: Final = np.array([np.frombuffer(text.ljust(24, b"\0"), np.uint64) for _, text, _, _ in _KEYS])
-_KEY_LENGTH: Final = np.array([len(text) for _, text, _, _ in _KEYS])
-_KEY_FIELD: Final = np.array([field for _, _, field, _ in _KEYS])
-_KEY_SCOPE: Final = np.array([inside for _, _, _, inside in _KEYS])
+_LENGTHS: Final = 32  # more than the longest has
+_BY_LENGTH: Final = sorted(_KEYS, key=lambda key: (key[0], len(key[1])))
+_KEYS_FROM: Final = np.searchsorted(
+    [scope * _LENGTHS + len(text) for scope, text, _, _ in _BY_LENGTH], np.arange((_ELSEWHERE + 1) * _LENGTHS)
+)
+_KEY_WORDS: Final = np.array([np.frombuffer(text.ljust(24, b"\0"), np.uint64) for _, text, _, _ in _BY_LENGTH])
+_KEY_LENGTH: Final = np.array([len(text) for _, text, _, _ in _BY_LENGTH])
+_KEY_FIELD: Final = np.array([field for _, _, field, _ in _BY_LENGTH])
+_KEY_SCOPE: Final = np.array([inside for _, _, _, inside in _BY_LENGTH])
 
 TRACK, PAGE, SCREEN, IDENTIFY, ALIAS, GROUP, _PAGE_VIEWED, _SCREEN_VIEWED = range(8)
 _TYPES: Final = 6
@@ -128,7 +132,7 @@ class Column(NamedTuple):
     nulls: int
 
 
-@compiled
+@inlined
 def _after_space(data: Bytes, i: int, end: int) -> int:
     """The first byte from `i` on that is no white space, or `end`."""
     while i < end and (data[i] == _SPACE or data[i] == _LINE_FEED or data[i] == _RETURN or data[i] == _TAB):
@@ -136,7 +140,7 @@ def _after_space(data: Bytes, i: int, end: int) -> int:
     return i
 
 
-@compiled
+@inlined
 def _hexadecimal(data: Bytes, i: int, end: int) -> int:
     """The number that four hexadecimal digits say, −1 if there are none."""
     if i + 4 > end:
@@ -156,7 +160,7 @@ def _hexadecimal(data: Bytes, i: int, end: int) -> int:
     return number
 
 
-@compiled
+@inlined
 def _escape(data: Bytes, i: int, end: int) -> int:
     """The last byte of the escape whose backslash is at `i`, −1 if it is none, or half a surrogate pair."""
     i += 1
@@ -181,7 +185,7 @@ def _escape(data: Bytes, i: int, end: int) -> int:
     return -1
 
 
-@compiled
+@inlined
 def _of_note(word: np.uint64) -> np.uint64:
     """The highest bit of the first octet of `word` that is a quote, a backslash or below a space, 0 if none is; bits of
     octets behind the first have no meaning."""
@@ -190,7 +194,7 @@ def _of_note(word: np.uint64) -> np.uint64:
     return found & _HIGH
 
 
-@compiled
+@inlined
 def _string(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     """Where the string that begins at `i` has its closing quote, −1 if it is malformed; and whether it has escapes."""
     escaped = False
@@ -199,9 +203,7 @@ def _string(data: Bytes, i: int, end: int) -> tuple[int, bool]:
         if ends == 0:
             i += 8
             continue
-        while not ends & np.uint64(0x80):
-            ends >>= np.uint64(8)
-            i += 1
+        i += octets_before(ends)
         if i >= end:
             break
         c = data[i]
@@ -218,7 +220,7 @@ def _string(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     return -1, escaped
 
 
-@compiled
+@inlined
 def _digits(data: Bytes, i: int, end: int) -> int:
     """The end of the digits at `i`."""
     while i < end and _0 <= data[i] <= _9:
@@ -226,7 +228,7 @@ def _digits(data: Bytes, i: int, end: int) -> int:
     return i
 
 
-@compiled
+@inlined
 def _number(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     """The end of the number at `i`, −1 if it is malformed; and whether it is whole, of at most 18 digits, not −0."""
     first = i + 1 if data[i] == _MINUS else i
@@ -253,7 +255,7 @@ def _number(data: Bytes, i: int, end: int) -> tuple[int, bool]:
     return i, whole
 
 
-@compiled
+@inlined
 def _word(data: Bytes, i: int, end: int) -> int:
     """The end of true, false or null at `i`, −1 if it is none of them."""
     left = end - i
@@ -266,14 +268,14 @@ def _word(data: Bytes, i: int, end: int) -> int:
     return -1
 
 
-@compiled
+@inlined
 def _two(data: Bytes, i: int) -> int:
     """The number that two digits say, −1 if there are none."""
     tens, ones = data[i] - _0, data[i + 1] - _0
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else -1
 
 
-@compiled
+@inlined
 def _days(year: int, month: int, day: int) -> int:
     """Days from the epoch to a date of the Gregorian calendar, by years that begin in March."""
     if month <= 2:
@@ -285,14 +287,14 @@ def _days(year: int, month: int, day: int) -> int:
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@compiled
+@inlined
 def _length_of_month(year: int, month: int) -> int:
     if month == 2:
         return 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@compiled
+@inlined
 def _time(data: Bytes, i: int, end: int) -> int:
     """Microseconds since the epoch of a time by RFC 3339 with T, a zone and at most six decimals; NEVER for another."""
     if end - i < 20:
@@ -335,7 +337,7 @@ def _time(data: Bytes, i: int, end: int) -> int:
     return at if YEAR_1 <= at < YEAR_10000 else NEVER
 
 
-@compiled
+@inlined
 def _same(data: Bytes, i: int, text: Bytes, j: int, length: int) -> bool:
     for k in range(length):
         if data[i + k] != text[j + k]:
@@ -343,22 +345,24 @@ def _same(data: Bytes, i: int, text: Bytes, j: int, length: int) -> bool:
     return True
 
 
-@compiled
+@inlined
 def _key(data: Bytes, i: int, end: int, scope: int) -> int:
     """Which of the keys of `scope` stands from `i` to `end`, −1 for another one."""
     length = end - i
-    for k in range(_KEYS_FROM[scope], _KEYS_FROM[scope + 1]):
-        if _KEY_LENGTH[k] == length:
-            differ = np.uint64(0)
-            for j in range(0, length, 8):
-                unasked = np.uint64(8 * max(0, j + 8 - length))
-                differ |= (word_at(data, i + j) ^ _KEY_WORDS[k, j >> 3]) << unasked
-            if differ == 0:
-                return k
+    if length >= _LENGTHS:
+        return -1
+    of_length = scope * _LENGTHS + length
+    for k in range(_KEYS_FROM[of_length], _KEYS_FROM[of_length + 1]):
+        differ = np.uint64(0)
+        for j in range(0, length, 8):
+            unasked = np.uint64(8 * max(0, j + 8 - length))
+            differ |= (word_at(data, i + j) ^ _KEY_WORDS[k, j >> 3]) << unasked
+        if differ == 0:
+            return k
     return -1
 
 
-@compiled
+@inlined
 def _record(
     data: Bytes,
     i: int,
@@ -540,7 +544,7 @@ def names(data: Bytes, constants: int, start: Places, length: Places) -> Named:
     return Named(kinds, type_start, type_length, name_start, name_length)
 
 
-@compiled
+@inlined
 def _copy(data: Bytes, i: int, length: int, out: Bytes, o: int) -> int:
     """Copies bytes to `out` from `o` on, where eight more have room. Returns where they end."""
     for k in range(0, length, 8):
@@ -548,7 +552,7 @@ def _copy(data: Bytes, i: int, length: int, out: Bytes, o: int) -> int:
     return o + length
 
 
-@compiled
+@inlined
 def _resolve(data: Bytes, i: int, end: int, out: Bytes, o: int) -> int:
     """Copies text to `out` from `o` on, escapes resolved. Returns where it ends."""
     while i < end:

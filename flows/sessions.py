@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from stitchline.grouping import grouped
+
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
@@ -172,22 +174,22 @@ class InOrder:
 
 
 def in_order(events: pl.DataFrame) -> InOrder:
-    """`events` in order. Devices come in the order of a hash of their ids: two numbers are sorted several times faster
-    than three texts."""
+    """`events` in order. Devices are told apart by a hash of their ids: numbers are put in order several times faster
+    than texts."""
     device, at = events["anonymous_id"].hash().to_numpy(), events["event_at"].to_physical().to_numpy()
-    order = np.lexsort((at, device))
-    tied = (device[order][1:] == device[order][:-1]) & (at[order][1:] == at[order][:-1])
-    if tied.any():  # then the message ids decide; the device's own id would, if two had one hash
+    order = grouped(device, at)
+    devices, times = device[order], at[order]
+    same = devices[1:] == devices[:-1]
+    tied = same & (times[1:] == times[:-1])
+    if tied.any():  # then the message ids decide
         among = np.append(tied, False) | np.insert(tied, 0, False)
-        rows = order[among]
-        told = events[rows].select(
-            pl.col("anonymous_id").rank("dense").alias("name"), pl.col("message_id").rank("dense").alias("message")
-        )
-        order[among] = rows[np.lexsort((told["message"].to_numpy(), at[rows], told["name"].to_numpy(), device[rows]))]
+        rows, run = order[among], np.append(0, np.cumsum(~same))[among]
+        message = events["message_id"].gather(rows).rank("dense").to_numpy()
+        order[among] = rows[np.lexsort((message, at[rows], run))]
     names = events["anonymous_id"].gather(order)
     opens = np.ones(len(order), np.bool_)
     opens[1:] = (names != names.shift(1)).to_numpy()[1:]
-    if opens.sum() > np.count_nonzero(np.diff(device[order])) + 1:
+    if opens.sum() > np.count_nonzero(~same) + 1:
         return _in_order_of_names(events)
     return InOrder(events, order, opens)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stitchline.compiled import compiled
+from stitchline.compiled import compiled, inlined
 from stitchline.words import word_at
 
 Hashes = npt.NDArray[np.uint64]
@@ -29,12 +29,16 @@ def hash_texts(texts: pa.Array | pa.ChunkedArray) -> Hashes:
     return hashes
 
 
-def hash_pairs(first: pa.Array | pa.ChunkedArray, second: pa.Array | pa.ChunkedArray) -> tuple[Hashes, Hashes]:
-    """128 bits for each pair of texts, in two halves."""
+def hash_pairs(
+    first: pa.Array | pa.ChunkedArray, second: pa.Array | pa.ChunkedArray
+) -> tuple[Hashes, Hashes, Hashes]:
+    """128 bits for each pair of texts, in two halves; and behind them the hashes of `first` alone."""
     one, other = _layout(first), _layout(second)
+    alone = _hash(*one, _SEED_1)
     return (
-        _together(_hash(*one, _SEED_1), _hash(*other, _SEED_1)),
+        _together(alone, _hash(*other, _SEED_1)),
         _together(_hash(*one, _SEED_2), _hash(*other, _SEED_2)),
+        alone,
     )
 
 
@@ -48,7 +52,7 @@ def _layout(texts: pa.Array | pa.ChunkedArray) -> tuple[_Octets, _Offsets, _Flag
     return octets, places, array.is_null().to_numpy(zero_copy_only=False)
 
 
-@compiled
+@inlined
 def _mixed(h: np.uint64) -> np.uint64:
     h ^= h >> np.uint64(33)
     h *= _MIX_1
@@ -66,6 +70,8 @@ def _hash(octets: _Octets, offsets: _Offsets, is_null: _Flags, seed: np.uint64) 
         while i < end:
             if i + 8 <= end:
                 word = word_at(octets, i)
+            elif end >= 8:  # what lies before the text is shifted out
+                word = word_at(octets, end - 8) >> np.uint64(8 * (i + 8 - end))
             else:
                 word = np.uint64(0)
                 for j in range(end - i):

@@ -45,9 +45,19 @@ def _pointer_to(_typing: Any, address: Any) -> Any:
     return types.voidptr(types.uint64), generate
 
 
+def _octets_before(_typing: Any, flags: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        zeros = builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.lshr(zeros, ir.Constant(_WORD, 3))
+
+    return types.int64(types.uint64), generate
+
+
 word_at: Any = intrinsic(_word_at)
 """word_at(octets, i): the eight octets from `i` on as one number, the first the lowest; `i` is not negative."""
 copy_word: Any = intrinsic(_copy_word)
 """copy_word(octets, i, out, o): copies the eight octets from `i` on to `out` from `o` on; neither is negative."""
 pointer_to: Any = intrinsic(_pointer_to)
 """pointer_to(address): what `numba.carray` makes an array of; `address` is a uint64 that the caller answers for."""
+octets_before: Any = intrinsic(_octets_before)
+"""octets_before(flags): how many octets of a number, from the lowest on, are 0 before the first that is not; one is not."""

@@ -1,0 +1,59 @@
+"""Rows of a table brought together by a hash, each group by time: where most are in order already, in one pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stitchline.compiled import compiled
+from stitchline.slots import Slots, slots_for
+
+Hashes = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+
+_MOVES: int = 8
+"""So many places a row may be moved on the average, before sorting is quicker."""
+
+
+def grouped(hashes: Hashes, at: Ints) -> Ints:
+    """The positions of all rows (hash, time), group by group, each group by time, and by position at one time. Groups
+    come in the order of their first rows, or of their hashes."""
+    order: Ints = np.empty(len(hashes), np.int64)
+    slots = slots_for(hashes, 0, len(hashes))
+    if _group(hashes, at, slots, order, _MOVES * len(hashes)):
+        return order
+    return np.lexsort((at, hashes))
+
+
+@compiled
+def _group(hashes: Hashes, at: Ints, slots: Slots, order: Ints, moves: int) -> bool:
+    """Fills `order`; returns False where that took more than so many `moves`."""
+    count, groups = len(hashes), 0
+    mask = np.uint64(len(slots) - 1)
+    first, group = np.empty(count, np.int32), np.empty(count, np.int32)
+    ends = np.zeros(count + 1, np.int64)
+    for row in range(count):
+        slot = hashes[row] & mask
+        while slots[slot] >= 0 and hashes[first[slots[slot]]] != hashes[row]:
+            slot = (slot + np.uint64(1)) & mask
+        if slots[slot] < 0:
+            slots[slot] = groups
+            first[groups] = row
+            groups += 1
+        group[row] = slots[slot]
+        ends[group[row] + 1] += 1
+    for g in range(groups):
+        ends[g + 1] += ends[g]
+    begin = ends[:groups].copy()
+    for row in range(count):
+        g = group[row]
+        place = ends[g]
+        while place > begin[g] and at[order[place - 1]] > at[row]:
+            order[place] = order[place - 1]
+            place -= 1
+            moves -= 1
+        if moves < 0:
+            return False
+        order[place] = row
+        ends[g] += 1
+    return True
