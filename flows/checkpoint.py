@@ -404,7 +404,7 @@ class Checkpointer:
     ) -> tuple[int, list[pl.DataFrame]]:
         """Appends the events, and meanwhile cuts their sessions, which takes about as long; then writes the sessions.
         Returns how many devices were cut again, and for `Tails` the last sessions that are closed now."""
-        owners = stitching.owners(events.select("anonymous_id", "message_id", at=pl.col("event_at").to_physical()))
+        owners = stitching.owners.of(events.select("anonymous_id", "message_id", at=pl.col("event_at").to_physical()))
         known = events.select(
             *tables.KNOWN,
             person_id=pl.coalesce("known_user", owners, PERSON_PREFIX + pl.col("anonymous_id")),
@@ -522,7 +522,7 @@ class Checkpointer:
         sessions = sessions.with_columns(
             revision=pl.col("revision").fill_null(1) + pl.col("is_stored_closed").fill_null(value=False).cast(pl.Int32)
         )
-        owners = stitching.owners(
+        owners = stitching.owners.of(
             sessions.select("anonymous_id", at=pl.col("started_at").to_physical(), message_id="first_message_id")
         )
         sessions = sessions.with_columns(

@@ -6,8 +6,8 @@ DESIGN: identity rules 1 to 5 and 8. One round trip to Redis for a batch; device
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -19,6 +19,7 @@ from identity import ledger
 from identity.claims import BEGINNING, END, LOOK_BACK, Fact, Stretch, changes, timeline
 from identity.graph import DeviceState, Graph
 from identity.ids import PERSON_PREFIX, LegalIds
+from identity.owners import Owners
 from sinks.warehouse import Warehouse
 from stitchline.bloom import BloomFilter, Flags, Hashes
 from stitchline.hashing import hash_texts
@@ -45,51 +46,10 @@ class Stitching:
     """Devices that may have overrides already: these are all replaced."""
     states: dict[str, DeviceState]
     """Of the devices with facts in the batch."""
-    timelines: dict[str, list[Stretch]] = field(default_factory=dict)
+    owners: Owners
     """Of every claimed device in the batch."""
-    turned: set[str] = field(default_factory=set)
+    turned: set[str]
     """Anonymous ids with aliases that are refused from now on: they turned out to be users."""
-
-    def owners(self, rows: pl.DataFrame) -> pl.Series:
-        """The user whose each row (anonymous_id, at as Int64 microseconds, message_id) was by its device, or null."""
-        if not self.timelines:
-            return pl.repeat(None, rows.height, dtype=pl.String, eager=True)
-        # Most devices have one user, from some time on, whatever the message ids are.
-        of_one = {d: s[1] for d, s in self.timelines.items() if len(s) == 2 and s[0].user is None and not s[1].start[1]}
-        since = pl.DataFrame(
-            [(device, stretch.start[0], stretch.user) for device, stretch in of_one.items()],
-            schema={"anonymous_id": pl.String, "since": pl.Int64, "user": pl.String},
-            orient="row",
-        )
-        owned = rows.select("anonymous_id", "at", "message_id").join(
-            since, on="anonymous_id", how="left", maintain_order="left"
-        )
-        owners = owned.select(pl.when(pl.col("at") >= pl.col("since")).then("user").alias("owner"))["owner"]
-        others = {device: s for device, s in self.timelines.items() if device not in of_one}
-        return _owners(owned, others, owners) if others else owners
-
-
-def _owners(rows: pl.DataFrame, timelines: Mapping[str, list[Stretch]], owners: pl.Series) -> pl.Series:
-    """`owners` of `rows`, and those that `timelines` have for rows of these devices."""
-    starts = pl.DataFrame(
-        [(device, *stretch.start, stretch.user) for device, stretches in timelines.items() for stretch in stretches],
-        schema={"anonymous_id": pl.String, "at": pl.Int64, "message_id": pl.String, "user": pl.String},
-        orient="row",
-    ).with_columns(start=pl.int_range(pl.len(), dtype=pl.Int64), row=pl.lit(None, pl.Int64))
-    asked = (
-        rows.select("anonymous_id", "at", "message_id")
-        .with_columns(
-            user=pl.lit(None, pl.String), start=pl.lit(None, pl.Int64), row=pl.int_range(pl.len(), dtype=pl.Int64)
-        )
-        .join(starts.select(pl.col("anonymous_id").unique()), on="anonymous_id", how="semi")
-    )
-    placed = (
-        pl.concat([starts, asked])
-        .sort("anonymous_id", "at", "message_id", "row", nulls_last=False)
-        .with_columns(pl.col("start").forward_fill())
-        .filter(pl.col("row").is_not_null())
-    )
-    return owners.scatter(placed["row"], starts["user"].gather(placed["start"]))
 
 
 class Stitcher:
@@ -173,26 +133,16 @@ class Stitcher:
                 ledger.facts_in_aliases(aliases),
             ]
         )
-        hashes = events["device_hash"].to_numpy()
-        told = (
-            events.select("anonymous_id", "device_hash")
-            .join(facts.select("anonymous_id"), on="anonymous_id", how="semi")
-            .unique("anonymous_id")
-        )
-        old = dict(zip(told["anonymous_id"].to_list(), may_be_stored(told["device_hash"].to_numpy()), strict=True))
+        told = facts.filter(pl.col("kind") != "alias")["anonymous_id"].unique()
+        old = dict(zip(told.to_list(), may_be_stored(hash_texts(told.to_arrow())), strict=True))
         maybe = events["anonymous_id"].filter(
-            pl.Series(self._claimed.may_contain(hashes)) & events["anonymous_id"].is_not_null()
+            pl.Series(self._claimed.may_contain(events["device_hash"].to_numpy()))
+            & events["anonymous_id"].is_not_null()
         )
-        known = self._known(con, set(maybe.to_list()) | set(facts["anonymous_id"].to_list()) | turned)
-        found = Stitching(
-            facts=pl.DataFrame(schema=ledger.FACTS),
-            verdicts=pl.concat(verdicts),
-            overrides=pl.DataFrame(schema=ledger.OVERRIDES),
-            overridden=[],
-            states={},
-            timelines={device: timeline(state.facts, self._look_back) for device, state in known.items()},
-            turned=turned,
-        )
+        known = self._known(con, {*maybe.unique().to_list(), *facts["anonymous_id"].unique().to_list(), *turned})
+        changed = {device: state.facts for device, state in known.items()}
+        states: dict[str, DeviceState] = {}
+        overridden: list[str] = []
         new_facts: list[tuple[object, ...]] = []
         overrides: list[tuple[object, ...]] = []
         told_by_device = list(ledger.by_device(facts))
@@ -202,8 +152,11 @@ class Stitcher:
         claimed = self._may_be_claimed([device for device, _ in told_by_device])
         for device, said in told_by_device:
             before = known.get(device, DeviceState())
+            if device not in again and _tells_nothing_new(said, before):
+                states[device] = DeviceState(before.facts, max(fact.key for fact in said))
+                continue
             state = self._state([*(late.get(device, []) if device in again else before.facts), *said], before)
-            found.states[device] = state
+            states[device] = state
             # Stored events do not tell what an alias said: the ledger has each; of the others what changed something.
             new_facts += [_row(device, fact) for fact in said if fact.kind == "alias"]
             if state.facts == before.facts:
@@ -211,17 +164,23 @@ class Stitcher:
             new_facts += [
                 _row(device, fact) for fact in state.facts if fact.kind != "alias" and fact not in before.facts
             ]
-            stretches = timeline(state.facts, self._look_back)
-            found.timelines[device] = stretches
+            changed[device] = state.facts
             if device in claimed:
-                found.overridden.append(device)
+                overridden.append(device)
             if old.get(device, True):
                 # The whole timeline: what is stored may lie after a fact as well as before it. Until its first fact
                 # all that is stored of a device is the device's own.
+                stretches = timeline(state.facts, self._look_back)
                 overrides += [_override(device, s) for s in stretches if device in claimed or s.user is not None]
-        found.facts = _frame(new_facts, ledger.FACTS)
-        found.overrides = _frame(overrides, ledger.OVERRIDES, "from_at", "to_at")
-        return found
+        return Stitching(
+            facts=_frame(new_facts, ledger.FACTS),
+            verdicts=pl.concat(verdicts),
+            overrides=_frame(overrides, ledger.OVERRIDES, "from_at", "to_at"),
+            overridden=overridden,
+            states=states,
+            owners=Owners(changed, self._look_back),
+            turned=turned,
+        )
 
     def committed(self, stitching: Stitching, offsets: dict[str, int]) -> None:
         """After the commit: Redis learns what the warehouse has, while the flow goes on."""
@@ -334,6 +293,12 @@ def _refused(aliases: pl.DataFrame) -> pl.DataFrame:
 
 def _in_order(said: list[Fact], before: DeviceState | None) -> bool:
     return before is None or min(fact.key for fact in said) > before.last
+
+
+def _tells_nothing_new(said: list[Fact], before: DeviceState) -> bool:
+    """Whether all of `said`, which is later than what is known of the device, are claims by the user who has it."""
+    owner = before.facts[-1].user if before.facts else None
+    return owner is not None and all(fact.user == owner and fact.kind == "claim" for fact in said)
 
 
 def _known_users(con: duckdb.DuckDBPyConnection, ids: pl.Series) -> set[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from numba import njit
 
-_COMPILED: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
+_njit: Final[Any] = partial(njit, nogil=True, error_model="numpy")
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -16,12 +17,12 @@ def compiled(function: Callable[..., Any]) -> Any:
     It holds no lock of the interpreter while it runs.
     """
     try:
-        return njit(cache=True, **_COMPILED)(function)
+        return _njit(cache=True)(function)
     except RuntimeError:  # there is no such place: compiled anew in each process
-        return njit(**_COMPILED)(function)
+        return _njit()(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """`function`, compiled into those compiled ones that call it. It allocates nothing: the arrays that it is given are
     its caller's, and not counted as in use once more at each call, which takes longer than most of what is called."""
-    return njit(forceinline=True, _nrt=False, **_COMPILED)(function)
+    return _njit(forceinline=True, _nrt=False)(function)

@@ -29,9 +29,7 @@ def hash_texts(texts: pa.Array | pa.ChunkedArray) -> Hashes:
     return hashes
 
 
-def hash_pairs(
-    first: pa.Array | pa.ChunkedArray, second: pa.Array | pa.ChunkedArray
-) -> tuple[Hashes, Hashes, Hashes]:
+def hash_pairs(first: pa.Array | pa.ChunkedArray, second: pa.Array | pa.ChunkedArray) -> tuple[Hashes, Hashes, Hashes]:
     """128 bits for each pair of texts, in two halves; and behind them the hashes of `first` alone."""
     one, other = _layout(first), _layout(second)
     alone = _hash(*one, _SEED_1)

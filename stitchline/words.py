@@ -60,4 +60,4 @@ copy_word: Any = intrinsic(_copy_word)
 pointer_to: Any = intrinsic(_pointer_to)
 """pointer_to(address): what `numba.carray` makes an array of; `address` is a uint64 that the caller answers for."""
 octets_before: Any = intrinsic(_octets_before)
-"""octets_before(flags): how many octets of a number, from the lowest on, are 0 before the first that is not; one is not."""
+"""octets_before(number): how many of its octets, from the lowest on, are 0 before the first that is not. One is not."""
