@@ -7,6 +7,7 @@ stored events and the batch's. Looking up what is stored takes most of the time:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import duckdb
@@ -16,6 +17,7 @@ from flows.arrivals import activity_of, told
 from flows.rules import FlowRules
 from flows.sessions import ACTIVITY, SESSIONS, cut, in_order
 
+_BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)  # no event is older
 _COLUMNS: Final = ", ".join(f"s.{name}" for name in SESSIONS.names())
 
 # The late events' devices, each with its earliest new event; then the session before which nothing changes, if any.
@@ -45,18 +47,16 @@ with all_sessions as (
     select *, false as is_stored_closed from stream.open_sessions
 )
 select {_COLUMNS}, s.revision, s.is_stored_closed from all_sessions s join late_from f using (anonymous_id)
-where f.start_at is null or not {_BEFORE_START}
+where s.started_at >= $since and (f.start_at is null or not {_BEFORE_START})
 """
 _STORED: Final = """
 select e.anonymous_id, e.event_at, e.message_id, e.user_id, e.name, e.type, e.is_bot, e.path, e.referrer,
     e.utm_source, e.utm_medium, e.utm_campaign, e.device_type, e.browser, e.os,
     case when $by_library then e.context->>'$.library.name' end as library
 from stream.events e join late_from f using (anonymous_id)
-where not e.is_background
+where not e.is_background and e.event_at >= $since
   and (f.start_at is null or e.event_at > f.start_at
        or (e.event_at = f.start_at and e.message_id >= f.start_message_id))
-  and e.event_at >= coalesce((select min(start_at) from late_from having count(*) = count(start_at)),
-                             timestamptz '0001-01-01 00:00:00+00')
 """
 
 
@@ -105,12 +105,15 @@ def kept_of(con: duckdb.DuckDBPyConnection, devices: pl.Series, activity: pl.Dat
         .select("anonymous_id", first_at="event_at", first_message_id="message_id")
     )
     con.register("late_first", first.to_arrow())
-    con.register("late_from", con.execute(_FROM).to_arrow_table())
     try:
+        start = con.execute(_FROM).pl()
+        con.register("late_from", start.to_arrow())
+        # Given as a number, so that what is older needs not be read at all.
+        since = {"since": _BEGINNING if start["start_at"].has_nulls() else start["start_at"].min()}
         before = con.execute(_BEFORE).pl().cast(SESSIONS)
-        sessions = con.execute(_AFFECTED).pl()
+        sessions = con.execute(_AFFECTED, since).pl()
         by_library = {"by_library": bool(rules.sessions.gap_by_library)}
-        events = activity_of(told(con.execute(_STORED, by_library).pl(), rules)).cast(ACTIVITY)
+        events = activity_of(told(con.execute(_STORED, since | by_library).pl(), rules)).cast(ACTIVITY)
     finally:
         con.unregister("late_from")
         con.unregister("late_first")

@@ -47,8 +47,8 @@ be replayed in a second or two after a crash."""
 ROW_GROUP: Final = 122_880
 """Rows that DuckDB stores together."""
 
-_MERGES: Final = 100
-"""Row groups that one checkpoint of the file may put together: DuckDB's default."""
+_MERGES: Final = 10
+"""How often one checkpoint of the file may put row groups together: a third of a second each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Warehouse:
         self._connect = connect
         self._connection = connection
         self._writing = threading.RLock()
-        self._bulk = False
+        self._bulk = self._was_bulk = False
         self._broken = False
         self._writer = self.reader()
         self.repairs = 0
@@ -114,6 +114,7 @@ class Warehouse:
         config: dict[str, str | bool | int | float | list[str]] = {
             "checkpoint_threshold": WAL_LIMIT,
             "preserve_insertion_order": "false",
+            "max_vacuum_tasks": _MERGES,
             "write_buffer_row_group_count": 1,  # rows are compressed as they are appended, not all at the commit
             "storage_compatibility_version": "latest",  # its encodings of text cost a third less to write
             "autoinstall_known_extensions": "false",  # nothing is fetched because a question names it
@@ -189,6 +190,7 @@ class Warehouse:
                 if bulk != self._bulk:
                     self._writer.execute(f"set max_vacuum_tasks = {0 if bulk else _MERGES}")
                     self._bulk = bulk
+                    self._was_bulk |= bulk
                 self._writer.execute("begin transaction")
                 try:
                     yield self._writer
@@ -248,6 +250,8 @@ class Warehouse:
     def close(self) -> None:
         """Writes the log into the file and lets go of it."""
         with self._writing:
+            if self._was_bulk and not self._broken:  # nobody waits for what one of the next checkpoints does as well
+                self._writer.execute("set max_vacuum_tasks = 0")
             self._writer.close()
             self._connection.close()
 
