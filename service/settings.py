@@ -105,7 +105,7 @@ class WarehouseSettings(_Section):
         default=Path(".stitchline/warehouse.duckdb"), description="The DuckDB file (also STITCHLINE_WAREHOUSE)."
     )
     memory_limit: Annotated[str, AfterValidator(_size)] = Field(
-        default="512MB", description="What DuckDB may use, beside the flow's own memory."
+        default="400MB", description="What DuckDB may use, beside the flow's own memory."
     )
     threads: int | None = Field(
         default=None,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from stitchline.absent import do_not_look_for_pandas
 from tests.services import kafka, redis_url
 
 __all__ = ["kafka", "redis_url"]
@@ -19,18 +18,7 @@ LONG = int(os.environ.get("STITCHLINE_PROVE_EXAMPLES") or 100_000)
 """Examples of each property in its long form; fewer to see how long it would take."""
 
 
-class WithoutPandas:
-    """Tells at once that pandas is not there. DuckDB looks for it at every parameter of every statement, Arrow at every
-    table, which is a tenth of the time of a small commit and of a funnel's question."""
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("pandas is not installed", name=name)
-
-
-if importlib.util.find_spec("pandas") is None:
-    sys.meta_path.insert(0, WithoutPandas)
+do_not_look_for_pandas()
 
 # The machine is busy: slowness is for `timeout` to judge. The same examples each time: what turns red was changed.
 settings.register_profile(
