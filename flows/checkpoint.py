@@ -27,10 +27,11 @@ from flows.bots import BotWatch
 from flows.clock import PartitionClock
 from flows.decode import DecodedBatch
 from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
-from flows.recut import Kept, kept_of, late_devices, recut
+from flows.recut import Kept, kept_of, late_devices
 from flows.rules import CheckpointLimits, FlowRules
-from flows.sessions import SESSIONS, Cut, InOrder, cut, in_order
-from flows.tails import NOBODY, Tails, hashes_of_users
+from flows.session_store import NOT_LOOKED_UP, devices_of, previous_sessions, write_sessions
+from flows.sessions import SESSIONS, cut, in_order
+from flows.tails import Tails
 from identity.ids import PERSON_PREFIX
 from identity.stitch import Stitcher, Stitching
 from sinks import tables
@@ -46,7 +47,6 @@ T = TypeVar("T")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_NOT_LOOKED_UP: Final = ""
 _EARLIEST: Final = -(2**62)  # before every time, in microseconds
 
 KNOWN_DEVICES: Final = 10_000_000
@@ -413,15 +413,18 @@ class Checkpointer:
         try:
             active = events.filter(~pl.col("is_background")) if events["is_background"].any() else events
             activity = in_order(activity_of(active))
-            devices = _devices(active, activity)
+            devices = devices_of(active, activity)
             with self._warehouse.reader() as reader:  # this transaction has not touched the sessions yet
-                previous = self._previous(reader, devices)
+                previous = previous_sessions(
+                    reader, devices, self._devices, self._tails, self._rules.sessions.longest_gap
+                )
             made = cut(previous.select(SESSIONS.names()), activity, self._rules.sessions)
             kept = self._kept(made.unsettled, active, looking)
         finally:
             appending.result()
-        made = replace(made, sessions=made.sessions.filter(pl.col("session_id") != _NOT_LOOKED_UP))
-        ended = self._write_sessions(con, devices, previous, activity, made, kept, stitching, progress)
+        made = replace(made, sessions=made.sessions.filter(pl.col("session_id") != NOT_LOOKED_UP))
+        places = self._sources.frame(progress)
+        ended = write_sessions(con, devices, previous, activity, made, kept, stitching.owners, places, self._rules)
         return len(made.unsettled), [ended]
 
     def _look_up_late(self, devices: pl.Series, events: pl.DataFrame) -> Kept:
@@ -438,110 +441,6 @@ class Checkpointer:
         kept = looking.result().of(devices)
         missed = devices.filter(~devices.is_in(late_devices(active).implode()))
         return kept if missed.is_empty() else kept.and_of(self._look_up_late(missed, active))
-
-    def _previous(self, con: duckdb.DuckDBPyConnection, devices: pl.DataFrame) -> pl.DataFrame:
-        """The session that each of `devices` had last, if any: SESSION_COLUMNS and is_stored_closed.
-
-        Of a closed one that the device's new events leave as it is, only what the next one has to know: its id is
-        _NOT_LOOKED_UP.
-        """
-        hashes = devices["device_hash"].to_numpy()
-        opened = tables.open_sessions(con, devices["anonymous_id"].filter(pl.Series(self._devices.may_contain(hashes))))
-        ended = self._tails.of(hashes)
-        rest = devices.with_columns(ended_at=ended.ended_at, by_logout=ended.by_logout, ended_user=ended.user).filter(
-            pl.Series(ended.found)
-        )
-        rest = rest.with_columns(pl.col("ended_at").cast(pl.Datetime("us", "UTC"))).join(
-            opened, on="anonymous_id", how="anti"
-        )
-        same_user = pl.col("user").is_null() | (
-            pl.col("has_one_user") & pl.Series(hashes_of_users(rest["user"])).eq(rest["ended_user"])
-        )
-        stays = (pl.col("first_at") - pl.col("ended_at") > self._rules.sessions.longest_gap) & (
-            same_user | (pl.col("ended_user") == NOBODY)
-        )
-        rest = rest.with_columns(stays=stays)
-        found = [opened.with_columns(is_stored_closed=pl.lit(value=False))]
-        asked = rest.filter(~pl.col("stays"))
-        if not asked.is_empty():
-            closed = tables.last_closed_sessions(con, asked["anonymous_id"])
-            found.append(closed.with_columns(is_stored_closed=pl.lit(value=True)))
-        found.append(
-            rest.filter("stays").select(
-                "anonymous_id",
-                "ended_at",
-                session_id=pl.lit(_NOT_LOOKED_UP),
-                started_at="ended_at",
-                end_reason=pl.when("by_logout").then(pl.lit("logout")).otherwise(pl.lit("gap")),
-                is_stored_closed=pl.lit(value=True),
-            )
-        )
-        return pl.concat(found, how="diagonal")
-
-    def _write_sessions(
-        self,
-        con: duckdb.DuckDBPyConnection,
-        devices: pl.DataFrame,
-        previous: pl.DataFrame,
-        activity: InOrder,
-        made: Cut,
-        kept: Kept | None,
-        stitching: Stitching,
-        progress: dict[tuple[str, int], Progress],
-    ) -> pl.DataFrame:
-        """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`; of unsettled
-        ones, in the place of what is `kept`. Returns, for `Tails`, those that are their devices' last and closed."""
-        sessions = made.sessions.join(
-            previous.select(
-                "session_id", "revision", "is_stored_closed", old_count="event_count", old_reason="end_reason"
-            ),
-            on="session_id",
-            how="left",
-            maintain_order="left",
-        )
-        untouched = (
-            pl.col("is_stored_closed")
-            & (pl.col("event_count") == pl.col("old_count"))
-            & (pl.col("end_reason").eq_missing(pl.col("old_reason")))
-        )
-        sessions = sessions.filter(~untouched.fill_null(value=False)).drop("old_count", "old_reason")
-        replaced = previous.select("session_id", "is_stored_closed").join(
-            sessions.select("session_id"), on="session_id", how="semi"
-        )
-        if kept is not None:
-            again = recut(kept, made.unsettled, activity.events, self._rules)
-            tables.note_changes(con, again.replaced, again.sessions)
-            known = pl.concat(
-                [again.replaced.select("session_id", "revision"), tables.superseded(con, again.sessions["session_id"])]
-            ).with_columns(is_stored_closed=pl.lit(value=True))
-            sessions = pl.concat(
-                [sessions, again.sessions.join(known, on="session_id", how="left", maintain_order="left")]
-            ).sort("anonymous_id", "started_at", "first_message_id")
-            replaced = pl.concat([replaced, again.replaced.select("session_id", "is_stored_closed")])
-        # A closed session that changes is a rewrite; an open one just goes on.
-        sessions = sessions.with_columns(
-            revision=pl.col("revision").fill_null(1) + pl.col("is_stored_closed").fill_null(value=False).cast(pl.Int32)
-        )
-        owners = stitching.owners.of(
-            sessions.select("anonymous_id", at=pl.col("started_at").to_physical(), message_id="first_message_id")
-        )
-        sessions = sessions.with_columns(
-            person_id=pl.coalesce("user_id", owners, PERSON_PREFIX + pl.col("anonymous_id"))
-        ).join(devices.select("anonymous_id", "source"), on="anonymous_id", how="left", maintain_order="left")
-        is_last = (pl.col("anonymous_id") != pl.col("anonymous_id").shift(-1)).fill_null(value=True)
-        passed = pl.col("ended_at") + self._rules.sessions.longest_gap < pl.col("watermark")
-        sessions = (
-            sessions.join(self._sources.frame(progress), on="source", how="left", maintain_order="left")
-            .with_columns(is_last=is_last)
-            .with_columns(stays_open=pl.col("is_last") & ~passed.fill_null(value=False))
-            .with_columns(
-                end_reason=pl.when("stays_open").then("end_reason").otherwise(pl.col("end_reason").fill_null("gap"))
-            )
-        )
-        tables.replace_sessions(con, replaced, sessions)
-        return sessions.filter(pl.col("is_last") & ~pl.col("stays_open")).select(
-            "anonymous_id", "user_id", "ended_at", "end_reason"
-        )
 
 
 @dataclass(slots=True)
@@ -597,31 +496,6 @@ class _Sources:
             },
             orient="row",
         )
-
-
-def _devices(events: pl.DataFrame, activity: InOrder) -> pl.DataFrame:
-    """The devices of `activity`, which are `events` in order: anonymous_id, device_hash, the source of the last event
-    to arrive, when the first happened (first_at), a known user if there is one, and whether there is no other
-    (has_one_user)."""
-    firsts = np.flatnonzero(activity.opens)
-    with_user = np.flatnonzero(activity.present("user_id"))
-    device = np.cumsum(activity.opens)[with_user] - 1
-    users = pl.DataFrame({"device": device, "user": activity.at("user_id", with_user)})
-    users = users.group_by("device").agg(pl.col("user").first(), has_one_user=pl.col("user").n_unique() == 1)
-    return (
-        pl.DataFrame(
-            {
-                "anonymous_id": activity.at("anonymous_id", firsts),
-                "device_hash": events["device_hash"].gather(activity.order[firsts]),
-                "source": events["source"].gather(np.maximum.reduceat(activity.order, firsts)),
-                "first_at": activity.at("event_at", firsts),
-                "device": np.arange(len(firsts)),
-            }
-        )
-        .join(users, on="device", how="left", maintain_order="left")
-        .with_columns(pl.col("has_one_user").fill_null(value=True))
-        .drop("device")
-    )
 
 
 def _time(microseconds: int) -> datetime:
