@@ -9,8 +9,10 @@ with facts as (
     -- A logout that carries a user is that user's claim, and then the end of it.
     select anonymous_id, event_at, message_id, 0 as place, user_id from telling_events
     where user_id is not null and user_id not in (select user_id from illegal_users)
+      and hash(anonymous_id) % $shares::ubigint = $share::ubigint
     union all
-    select anonymous_id, event_at, message_id, 2, null from telling_events where is_logout
+    select anonymous_id, event_at, message_id, 2, null from telling_events
+    where is_logout and hash(anonymous_id) % $shares::ubigint = $share::ubigint
     union all
     select anonymous_id, event_at, message_id, 0, user_id from stream.identity_facts
     anti join (select anonymous_id, message_id from stream.identity_verdicts where verdict = 'refused')

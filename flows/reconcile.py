@@ -151,15 +151,17 @@ order by compared_at desc limit 1
 _EXPECTED_OF_THESE: Final = "select * from expected_sessions semi join differing using (anonymous_id)"
 
 
+# Few events tell who has a device: one reading of all of them is enough.
 _TELLING: Final = """
 create or replace temp table telling_events as
 select anonymous_id, event_at, message_id, user_id, name in (select unnest($logout_events)) as is_logout
-from stream.events
-where anonymous_id is not null and (user_id is not null or name in (select unnest($logout_events)))
-  and hash(anonymous_id) % $shares::ubigint = $share::ubigint
+from stream.events where anonymous_id is not null and user_id is not null
+union all
+select anonymous_id, event_at, message_id, null, true
+from stream.events where anonymous_id is not null and user_id is null and name in (select unnest($logout_events))
 """
 _DEVICES_WITH_FACTS: Final = """
-select anonymous_id from telling_events
+select anonymous_id from telling_events where hash(anonymous_id) % $shares::ubigint = $share::ubigint
 union
 select anonymous_id from stream.identity_facts where hash(anonymous_id) % $shares::ubigint = $share::ubigint
 """
@@ -247,7 +249,6 @@ def _expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares
 def _expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares: int) -> None:
     """Makes share_persons (session_id, person_id) of share_sessions."""
     of_share = {"share": share, "shares": shares}
-    con.execute(_TELLING, of_share | {"logout_events": sorted(rules.sessions.logout_events)})
     devices = con.execute(_DEVICES_WITH_FACTS, of_share).pl()["anonymous_id"].cast(pl.String)
     _make(con, "illegal_devices", pl.DataFrame({"anonymous_id": devices.filter(rules.legal.legal(devices).is_null())}))
     con.execute(f"create or replace temp table share_persons as {_PERSONS}", of_share | {"look_back": rules.look_back})
@@ -302,6 +303,7 @@ def _compare_shares(con: duckdb.DuckDBPyConnection, rules: FlowRules, shares: It
     """Takes `shares` of the devices, of so many there are, and leaves what is doubtful in the tables _KEPT. Returns how
     many sessions are expected of these shares."""
     _prepare(con, rules)
+    con.execute(_TELLING, {"logout_events": sorted(rules.sessions.logout_events)})
     sessions = 0
     into = "create or replace temp table {} as"
     for share in shares:

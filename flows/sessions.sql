@@ -16,11 +16,14 @@ active as (
     left join library_gaps g on g.library = case when $by_library then e.context->>'$.library.name' end
     where e.anonymous_id is not null and not e.is_background and hash(e.anonymous_id) % $shares::ubigint = $share::ubigint
 ),
-in_order as (select * from active order by anonymous_id, moment, message_id),
+-- Devices need to be together, in any order: a number is compared sooner than a text.
+in_order as (select * from active order by hash(anonymous_id), anonymous_id, moment, message_id),
 -- Windows without an order of their own see the rows as they come, and cost next to nothing.
 beside as (
     select *, row_number() over () as n, lag(moment) over () as earlier, lag(is_logout) over () as after_logout,
         coalesce(lag(anonymous_id) over () = anonymous_id, false) as goes_on,
+        coalesce(utm_source, utm_medium, utm_campaign) is not null as has_utm,
+        coalesce(device_type, browser, os) is not null as has_device,
         case when $on_campaign and coalesce(utm_source, utm_medium, utm_campaign) is not null
             then concat_ws(chr(31), coalesce(utm_source, ''), coalesce(utm_medium, ''), coalesce(utm_campaign, ''))
             end as campaign
@@ -73,15 +76,17 @@ grouped as (
         min(moment) as started, max(moment) as ended,
         count(*) as event_count, count(*) filter (is_page) as page_count,
         arg_min(path, n) as entry_path, arg_max(path, n) as exit_path,
-        arg_min({'is': referrer}, n) filter (path is not null or referrer is not null)['is'] as referrer,
-        arg_min({'source': utm_source, 'medium': utm_medium, 'campaign': utm_campaign}, n)
-            filter (coalesce(utm_source, utm_medium, utm_campaign) is not null) as utm,
-        arg_min({'type': device_type, 'browser': browser, 'os': os}, n)
-            filter (coalesce(device_type, browser, os) is not null) as device,
+        arg_min_null(referrer, n) filter (path is not null or referrer is not null) as referrer,
+        arg_min_null(utm_source, n) filter (has_utm) as utm_source,
+        arg_min_null(utm_medium, n) filter (has_utm) as utm_medium,
+        arg_min_null(utm_campaign, n) filter (has_utm) as utm_campaign,
+        arg_min_null(device_type, n) filter (has_device) as device_type,
+        arg_min_null(browser, n) filter (has_device) as browser,
+        arg_min_null(os, n) filter (has_device) as os,
         bool_or(is_bot) as is_bot,
         arg_min(message_id, n) as first_message_id, arg_max(message_id, n) as last_message_id,
         arg_max(is_logout, n) as ends_in_logout,
-        arg_min({'user': user_id}, n)['user'] as first_user,
+        arg_min_null(user_id, n) as first_user,
         arg_min(after_gap, n) as after_gap, arg_min(after_midnight, n) as after_midnight,
         arg_max("partition", n) as "partition"
     from in_sessions group by stretch, part
@@ -101,8 +106,7 @@ reasoned as (
 select left(sha256(anonymous_id || chr(31) || first_message_id), 32) as session_id, anonymous_id, user_id,
     make_timestamptz(started) as started_at, make_timestamptz(ended) as ended_at, event_count, page_count,
     entry_path, exit_path, referrer,
-    utm.source as utm_source, utm.medium as utm_medium, utm.campaign as utm_campaign,
-    device.type as device_type, device.browser as browser, device.os as os, start_reason,
+    utm_source, utm_medium, utm_campaign, device_type, browser, os, start_reason,
     coalesce(case when lead(anonymous_id) over () = anonymous_id then lead(start_reason) over () end,
         case when ends_in_logout then 'logout' end) as end_reason,
     is_bot, first_message_id, last_message_id, "partition"
