@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from stitchline.grouping import grouped
 
@@ -132,7 +133,10 @@ def session_id(anonymous_id: str, first_message_id: str) -> str:
 
 def _session_ids(anonymous_ids: pl.Series, first_message_ids: pl.Series) -> pl.Series:
     texts = pl.select(pl.concat_str(anonymous_ids, first_message_ids, separator="\x1f").cast(pl.Binary)).to_series()
-    return pl.Series([hashlib.sha256(text).hexdigest()[:32] for text in texts.to_list()], dtype=pl.String)
+    octets = b"".join([hashlib.sha256(text).digest()[:16] for text in texts.to_list()])
+    places = np.arange(0, 2 * len(octets) + 1, 32, dtype=np.int32)
+    ids = pa.StringArray.from_buffers(len(texts), pa.py_buffer(places), pa.py_buffer(octets.hex().encode()))
+    return pl.Series(ids, dtype=pl.String)
 
 
 @dataclass(frozen=True, slots=True)

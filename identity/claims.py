@@ -44,8 +44,9 @@ class Stretch(NamedTuple):
 def changes(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     """`facts` in order without those that change nothing: a claim by the user who already has the device, and a
     logout where nobody has it and none could be cut off."""
-    if isinstance(facts, tuple) and len(facts) == 1:
-        return facts
+    facts = facts if isinstance(facts, tuple | list) else list(facts)
+    if len({fact.user for fact in facts}) == 1 and facts[0].user is not None:  # most devices
+        return (min(facts, key=_order),)
     kept: list[Fact] = []
     for fact in sorted(set(facts), key=_order):
         if not kept or fact.user != kept[-1].user or fact.user is None:

@@ -40,7 +40,7 @@ OVERRIDES: Final = pl.Schema(
 
 # An event with both ids is a claim; a logout that carries a user is that user's claim and then a logout.
 _SAID_BY_EVENTS: Final = """
-select anonymous_id, event_at, message_id, user_id, type, name in (select unnest($logout_events)) as is_logout
+select anonymous_id, event_at, message_id, user_id, name in (select unnest($logout_events)) as is_logout
 from stream.events
 where anonymous_id is not null and (user_id is not null or name in (select unnest($logout_events)))
 """
@@ -76,18 +76,20 @@ def facts_of(
     finally:
         if devices is not None:
             con.unregister("wanted")
-    yield from by_device(facts_in(said, legal), facts_in_aliases(aliases))
+    said = said.with_columns(known_user=legal.legal(said["user_id"]), known_device=legal.legal(said["anonymous_id"]))
+    yield from by_device(facts_in(said), facts_in_aliases(aliases)).items()
 
 
-def facts_in(events: pl.DataFrame, legal: LegalIds) -> pl.DataFrame:
-    """The claims and logouts in `events` (anonymous_id, event_at, message_id, user_id, type, is_logout)."""
-    known = events.with_columns(
-        user_id=legal.legal(events["user_id"]), anonymous_id=legal.legal(events["anonymous_id"])
-    ).filter(pl.col("anonymous_id").is_not_null())
+def facts_in(events: pl.DataFrame) -> pl.DataFrame:
+    """The claims and logouts in `events` (event_at, message_id, is_logout; the legal ids known_user and known_device,
+    null for others)."""
+    known = events.filter(pl.col("known_device").is_not_null()).with_columns(anonymous_id="known_device")
     columns = ["anonymous_id", "event_at", "message_id", "user_id", "kind"]
     return pl.concat(
         [
-            known.filter(pl.col("user_id").is_not_null()).with_columns(kind=pl.lit("claim")).select(columns),
+            known.filter(pl.col("known_user").is_not_null())
+            .with_columns(kind=pl.lit("claim"), user_id="known_user")
+            .select(columns),
             known.filter("is_logout")
             .with_columns(kind=pl.lit("logout"), user_id=pl.lit(None, pl.String))
             .select(columns),
@@ -102,12 +104,11 @@ def facts_in_aliases(aliases: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def by_device(*frames: pl.DataFrame) -> Iterator[tuple[str, list[Fact]]]:
+def by_device(*frames: pl.DataFrame) -> dict[str, list[Fact]]:
     """The facts in `frames`, grouped."""
-    facts = pl.concat(frames).sort("anonymous_id")
-    device: str | None = None
-    collected: list[Fact] = []
-    for anonymous_id, at, message_id, user, kind in zip(
+    facts = pl.concat(frames)
+    grouped: dict[str, list[Fact]] = {}
+    for device, at, message_id, user, kind in zip(
         facts["anonymous_id"].to_list(),
         facts["event_at"].to_physical().to_list(),
         facts["message_id"].to_list(),
@@ -115,10 +116,5 @@ def by_device(*frames: pl.DataFrame) -> Iterator[tuple[str, list[Fact]]]:
         facts["kind"].to_list(),
         strict=True,
     ):
-        if anonymous_id != device:
-            if device is not None:
-                yield device, collected
-            device, collected = anonymous_id, []
-        collected.append(Fact(at, message_id, user, kind))
-    if device is not None:
-        yield device, collected
+        grouped.setdefault(device, []).append(Fact(at, message_id, user, kind))
+    return grouped

@@ -116,23 +116,16 @@ class Stitcher:
         Columns: anonymous_id, event_at, message_id, user_id, known_user (the legal user_id), previous_id,
         is_logout, device_hash.
         """
-        verdicts = [self._refusals(events)]
+        said = events.select("anonymous_id", "event_at", "message_id", "user_id", "known_user", "is_logout").filter(
+            pl.col("anonymous_id").is_not_null() & (pl.col("user_id").is_not_null() | pl.col("is_logout"))
+        )
+        said = said.with_columns(known_device=self._legal.legal(said["anonymous_id"]))
+        verdicts = [self._refusals(said)]
         aliases, refused = self._aliases(con, events)
         turned = self._turned_out_to_be_users(events)
         undone = _refused(ledger.aliases_of(con, turned)) if turned else pl.DataFrame(schema=ledger.VERDICTS)
         verdicts += [refused, undone]
-        facts = pl.concat(
-            [
-                ledger.facts_in(
-                    events.filter(
-                        pl.col("anonymous_id").is_not_null()
-                        & (pl.col("known_user").is_not_null() | pl.col("is_logout"))
-                    ),
-                    self._legal,
-                ),
-                ledger.facts_in_aliases(aliases),
-            ]
-        )
+        facts = pl.concat([ledger.facts_in(said), ledger.facts_in_aliases(aliases)])
         told = facts.filter(pl.col("kind") != "alias")["anonymous_id"].unique()
         old = dict(zip(told.to_list(), may_be_stored(hash_texts(told.to_arrow())), strict=True))
         maybe = events["anonymous_id"].filter(
@@ -145,20 +138,22 @@ class Stitcher:
         overridden: list[str] = []
         new_facts: list[tuple[object, ...]] = []
         overrides: list[tuple[object, ...]] = []
-        told_by_device = list(ledger.by_device(facts))
-        told_by_device += [(device, []) for device in turned.difference(facts["anonymous_id"].to_list())]
-        again = turned.union(d for d, said in told_by_device if said and not _in_order(said, known.get(d)))
+        by_device = ledger.by_device(facts)
+        by_device |= {device: [] for device in turned.difference(by_device)}
+        again = turned.union(
+            device for device, new in by_device.items() if new and not _in_order(new, known.get(device))
+        )
         late = self._stored_facts(con, list(again), turned)
-        claimed = self._may_be_claimed([device for device, _ in told_by_device])
-        for device, said in told_by_device:
+        claimed = self._may_be_claimed(list(by_device))
+        for device, new in by_device.items():
             before = known.get(device, DeviceState())
-            if device not in again and _tells_nothing_new(said, before):
-                states[device] = DeviceState(before.facts, max(fact.key for fact in said))
+            if device not in again and _tells_nothing_new(new, before):
+                states[device] = DeviceState(before.facts, max(fact.key for fact in new))
                 continue
-            state = self._state([*(late.get(device, []) if device in again else before.facts), *said], before)
+            state = self._state([*(late.get(device, []) if device in again else before.facts), *new], before)
             states[device] = state
             # Stored events do not tell what an alias said: the ledger has each; of the others what changed something.
-            new_facts += [_row(device, fact) for fact in said if fact.kind == "alias"]
+            new_facts += [_row(device, fact) for fact in new if fact.kind == "alias"]
             if state.facts == before.facts:
                 continue
             new_facts += [
@@ -217,13 +212,10 @@ class Stitcher:
         users = events["known_user"]
         return set(users.filter(users.is_in(list(self._aliased))).to_list())
 
-    def _refusals(self, events: pl.DataFrame) -> pl.DataFrame:
+    def _refusals(self, said: pl.DataFrame) -> pl.DataFrame:
         """Events with both ids of which one may not link."""
-        both = events.filter(pl.col("anonymous_id").is_not_null() & pl.col("user_id").is_not_null())
-        illegal = both.filter(
-            pl.col("known_user").is_null() | self._legal.legal(both["anonymous_id"]).is_null()
-            if not both.is_empty()
-            else pl.lit(value=False)
+        illegal = said.filter(
+            pl.col("user_id").is_not_null() & (pl.col("known_user").is_null() | pl.col("known_device").is_null())
         )
         reasons = [
             f"user id {why}" if (why := self._legal.why_not(user)) else f"anonymous id {self._legal.why_not(device)}"
