@@ -76,17 +76,22 @@ left join stream.person_overrides o on o.anonymous_id = s.anonymous_id
   and (s.started_at, s.first_message_id) >= (o.from_at, o.from_message_id)
   and (s.started_at, s.first_message_id) < (o.to_at, o.to_message_id)
 """
-_STORED: Final = ", ".join(("session_id", "person_id", *COMPARED))
 # Of a share of the devices, the sessions that may differ: that of the other side may be another device's by mistake.
+# Of 2**64 sessions that differ one has the same hash, and comparing hashes takes half the time of comparing columns.
+_TOLD: Final = f"hash({', '.join(_EXACTLY)}, coalesce(end_reason, 'gap')) as told"
+_OF_SHARE: Final = "hash(anonymous_id) % $shares::ubigint = $share::ubigint"
+_STORED: Final = f"session_id, anonymous_id, person_id, user_id, started_at, first_message_id, {_TOLD}"
 _DOUBTFUL: Final = f"""
 create or replace temp table share_doubtful as
-with stored as (
-    select {_STORED} from stream.closed_sessions where hash(anonymous_id) % $shares::ubigint = $share::ubigint
+with expected as (select session_id, anonymous_id, {_TOLD} from share_sessions),
+stored as (
+    select {_STORED} from stream.closed_sessions where {_OF_SHARE}
     union all
-    select {_STORED} from stream.open_sessions where hash(anonymous_id) % $shares::ubigint = $share::ubigint
+    select {_STORED} from stream.open_sessions where {_OF_SHARE}
 )
 select session_id, e.anonymous_id as expected_of, s.anonymous_id as stored_of
-from {_SIDE_BY_SIDE.format(sessions="share_sessions", persons="share_persons")} where {_DIFFERS}
+from {_SIDE_BY_SIDE.format(sessions="expected", persons="share_persons")}
+where e.told is distinct from s.told or p.person_id is distinct from {_PERSON}
 """
 _OF_DOUBTFUL_DEVICES: Final = """
 from share_sessions
@@ -160,10 +165,10 @@ union all
 select anonymous_id, event_at, message_id, null, true
 from stream.events where anonymous_id is not null and user_id is null and name in (select unnest($logout_events))
 """
-_DEVICES_WITH_FACTS: Final = """
-select anonymous_id from telling_events where hash(anonymous_id) % $shares::ubigint = $share::ubigint
+_DEVICES_WITH_FACTS: Final = f"""
+select anonymous_id from telling_events where {_OF_SHARE}
 union
-select anonymous_id from stream.identity_facts where hash(anonymous_id) % $shares::ubigint = $share::ubigint
+select anonymous_id from stream.identity_facts where {_OF_SHARE}
 """
 
 

@@ -69,7 +69,7 @@ def ask(
             path=file,
         )
     try:
-        warehouse = Warehouse.open(file, memory_limit=settings.warehouse.memory_limit)
+        warehouse = Warehouse.open(file, memory_limit=settings.warehouse.memory_limit_alone)
     except WarehouseHeld:
         return _ask_service(file, method, path, body, params, patience)
     with warehouse:

@@ -107,6 +107,9 @@ class WarehouseSettings(_Section):
     memory_limit: Annotated[str, AfterValidator(_size)] = Field(
         default="400MB", description="What DuckDB may use, beside the flow's own memory."
     )
+    memory_limit_alone: Annotated[str, AfterValidator(_size)] = Field(
+        default="1200MB", description="The same for a command that opens the file itself, as no service holds it."
+    )
     threads: int | None = Field(
         default=None,
         ge=1,

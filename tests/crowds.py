@@ -1,8 +1,8 @@
 """What counts as an example of a property whose examples are dear because of what they pass through, not of themselves.
 
 Such a property takes a crowd of cases, which were drawn each by itself and are told apart by their ids, through one
-warehouse or one call, and checks them all. In `make test` a crowd is one case: 500 examples are 500 cases. In the long
-form it is 35, 25 or 4, and the 100,000 examples are cases, too: so many fewer crowds.
+warehouse or one call, and checks them all. In `make test` most crowds are a pair, in the long form 35, 25 or 4 cases;
+500 examples, or 100,000, are so many cases, in so many fewer crowds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 PROVE: Final = settings.get_current_profile_name() == "prove"
+PAIR: Final = 2
 CROWD: Final = 25
 """Cases, unless a property says otherwise. Hypothesis gives up on an example that takes more than 8 KiB to draw."""
 
@@ -27,10 +28,10 @@ def of_crowds(most: int = CROWD) -> settings:
 
 
 def crowds(cases: st.SearchStrategy[T], most: int = CROWD) -> st.SearchStrategy[list[T]]:
-    """So many cases, in the long form, drawn each by itself."""
+    """So many cases, in the long form, and pairs in the short one; drawn each by itself."""
     return st.sampled_from(_sizes(most)).flatmap(lambda size: st.lists(cases, min_size=size, max_size=size))
 
 
 def _sizes(most: int) -> list[int]:
     """Now and then a crowd is of one, so that what fails with one alone is told with one alone."""
-    return [1, *[most if PROVE else 1] * 31]
+    return [1, *[most if PROVE else PAIR] * 31]
