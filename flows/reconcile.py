@@ -29,8 +29,8 @@ from sinks.warehouse import Warehouse
 COMPARED: Final = tuple(
     name for name in tables.SESSION_COLUMNS.split(", ") if name not in ("session_id", "person_id", "revision")
 )
-EVENTS_AT_ONCE: Final = 1_000_000
-"""Of so many the sessions are worked out together: what that takes stays within DuckDB's memory, twice over."""
+_OCTETS: Final = 550
+"""Of DuckDB's memory for each event that is looked at with others: what that takes stays within it, twice over."""
 
 MOST_WORKERS: Final = 2
 """Shares that are compared at a time, each by a thread of its own. DuckDB's memory has to do for all."""
@@ -199,9 +199,9 @@ class Reconciliation:
     seconds: float
 
 
-def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVENTS_AT_ONCE) -> None:
+def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int | None = None) -> None:
     """Makes the temporary table expected_sessions on `con`: what the batch definition has over the stored events,
-    of about `at_once` of them at a time."""
+    of about `at_once` of them at a time, by default of as many as DuckDB's memory has room for."""
     _prepare(con, rules)
     shares = _shares(con, at_once)
     for share in range(shares):
@@ -209,10 +209,12 @@ def expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, at_once: int = EVEN
         _expect(con, rules, share, shares, f"{into} expected_sessions{'' if share else ' as'}")
 
 
-def _shares(con: duckdb.DuckDBPyConnection, at_once: int) -> int:
-    events = con.execute("select count(*) from stream.events").fetchone()
-    assert events is not None
-    return 1 + int(events[0]) // at_once
+def _shares(con: duckdb.DuckDBPyConnection, at_once: int | None) -> int:
+    sizes = "select (select count(*) from stream.events), parse_formatted_bytes(current_setting('memory_limit'))"
+    row = con.execute(sizes).fetchone()
+    assert row is not None
+    events, memory = row
+    return 1 + int(events) // (at_once or max(1, int(memory) // _OCTETS))
 
 
 def _prepare(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
@@ -264,10 +266,10 @@ def compare(
     rules: FlowRules,
     since: datetime | None = None,
     others: Sequence[duckdb.DuckDBPyConnection] = (),
-    at_once: int = EVENTS_AT_ONCE,
+    at_once: int | None = None,
 ) -> tuple[int, list[Difference]]:
     """How many sessions there should be, and all that differ; of `since` on, if that is given. Each connection takes
-    about `at_once` events at a time.
+    about `at_once` events at a time, by default as many as DuckDB's memory has room for.
 
     `others` help, each in a thread of its own: they have to see what `con` sees. On `con` it leaves the temporary
     tables differing, and of the devices in it expected_sessions and expected_persons.
