@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,7 @@ from stitchline.slots import Slots, slots_for
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
-_MOVES: int = 8
+_MOVES: Final = 8
 """So many places a row may be moved on the average, before sorting is quicker."""
 
 
