@@ -29,7 +29,7 @@ from flows.decode import DecodedBatch
 from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
 from flows.recut import Kept, kept_of, late_devices
 from flows.rules import CheckpointLimits, FlowRules
-from flows.session_store import NOT_LOOKED_UP, devices_of, previous_sessions, write_sessions
+from flows.session_store import devices_of, previous_sessions, write_sessions
 from flows.sessions import SESSIONS, cut, in_order
 from flows.tails import Tails
 from identity.ids import PERSON_PREFIX
@@ -422,7 +422,6 @@ class Checkpointer:
             kept = self._kept(made.unsettled, active, looking)
         finally:
             appending.result()
-        made = replace(made, sessions=made.sessions.filter(pl.col("session_id") != NOT_LOOKED_UP))
         places = self._sources.frame(progress)
         ended = write_sessions(con, devices, previous, activity, made, kept, stitching.owners, places, self._rules)
         return len(made.unsettled), [ended]

@@ -19,7 +19,7 @@ from identity.owners import Owners
 from sinks import tables
 from stitchline.bloom import BloomFilter
 
-NOT_LOOKED_UP: Final = ""
+_NOT_LOOKED_UP: Final = ""
 """The id of a previous session that the device's new events leave as it is."""
 
 
@@ -54,7 +54,7 @@ def previous_sessions(
     """The session that each of `devices` had last, if any: SESSION_COLUMNS and is_stored_closed.
 
     Of a closed one that the device's new events leave as it is, only what the next one has to know: its id is
-    NOT_LOOKED_UP.
+    _NOT_LOOKED_UP.
     """
     hashes = devices["device_hash"].to_numpy()
     opened = tables.open_sessions(con, devices["anonymous_id"].filter(pl.Series(known.may_contain(hashes))))
@@ -79,7 +79,7 @@ def previous_sessions(
         rest.filter("stays").select(
             "anonymous_id",
             "ended_at",
-            session_id=pl.lit(NOT_LOOKED_UP),
+            session_id=pl.lit(_NOT_LOOKED_UP),
             started_at="ended_at",
             end_reason=pl.when("by_logout").then(pl.lit("logout")).otherwise(pl.lit("gap")),
             is_stored_closed=pl.lit(value=True),
@@ -102,7 +102,7 @@ def write_sessions(
     """Puts what was made of `activity` in the place of the `previous` sessions of the same `devices`; of unsettled
     ones, in the place of what is `kept`. `places` tells each source's topic, partition and watermark now. Returns, for
     `Tails`, those that are their devices' last and closed."""
-    sessions = made.sessions.join(
+    sessions = made.sessions.filter(pl.col("session_id") != _NOT_LOOKED_UP).join(
         previous.select("session_id", "revision", "is_stored_closed", old_count="event_count", old_reason="end_reason"),
         on="session_id",
         how="left",

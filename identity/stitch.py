@@ -147,9 +147,6 @@ class Stitcher:
         claimed = self._may_be_claimed(list(by_device))
         for device, new in by_device.items():
             before = known.get(device, DeviceState())
-            if device not in again and _tells_nothing_new(new, before):
-                states[device] = DeviceState(before.facts, max(fact.key for fact in new))
-                continue
             state = self._state([*(late.get(device, []) if device in again else before.facts), *new], before)
             states[device] = state
             # Stored events do not tell what an alias said: the ledger has each; of the others what changed something.
@@ -285,12 +282,6 @@ def _refused(aliases: pl.DataFrame) -> pl.DataFrame:
 
 def _in_order(said: list[Fact], before: DeviceState | None) -> bool:
     return before is None or min(fact.key for fact in said) > before.last
-
-
-def _tells_nothing_new(said: list[Fact], before: DeviceState) -> bool:
-    """Whether all of `said`, which is later than what is known of the device, are claims by the user who has it."""
-    owner = before.facts[-1].user if before.facts else None
-    return owner is not None and all(fact.user == owner and fact.kind == "claim" for fact in said)
 
 
 def _known_users(con: duckdb.DuckDBPyConnection, ids: pl.Series) -> set[str]:
