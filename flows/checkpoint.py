@@ -289,7 +289,8 @@ class Checkpointer:
             if ended is not None:
                 written.ended.append(ended)
             tables.append_dead_letters(con, letters)
-            tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.overrides, stitching.overridden)
+            tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.gone)
+            tables.change_overrides(con, stitching.cuts, stitching.overrides)
             self._bots.note(events)
             # With a backlog ahead there is better to do than to look.
             written.looked_for_bots = not is_bulk and self._bots.look(con)

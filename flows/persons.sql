@@ -1,9 +1,10 @@
 -- The batch definition of persons: whose each session of a share of the devices is, by all that is known. DESIGN:
--- identity rules 2 to 5, 8.
+-- identity rules 2 to 6, 8.
 --
--- Parameters: look_back (interval); share and shares, for a part of the devices at a time.
--- Tables given besides those of the stream: share_sessions, illegal_users(user_id), illegal_devices(anonymous_id), and
--- telling_events, the stored events that carry a user or are logouts (is_logout).
+-- Parameters: look_back (interval), within (microseconds) and users_of_device; share and shares, for a part of the
+-- devices at a time.
+-- Tables given besides those of the stream: share_sessions, illegal_users(user_id), illegal_devices(anonymous_id),
+-- telling_events, the stored events that carry a user or are logouts (is_logout), and held_links(user_id, anonymous_id).
 
 with facts as (
     -- A logout that carries a user is that user's claim, and then the end of it.
@@ -23,6 +24,17 @@ told as (
     select * from facts
     where anonymous_id not in (select anonymous_id from illegal_devices)
       and anonymous_id in (select anonymous_id from share_sessions where user_id is null)
+),
+-- More users within a week than may be: who counts is whoever claimed it in the week up to each claim.
+shared as (
+    select distinct anonymous_id from (
+        select anonymous_id, count(distinct user_id) over (
+            partition by anonymous_id order by epoch_us(event_at) range between $within preceding and current row
+        ) as users
+        from told where user_id is not null and anonymous_id in (
+            select anonymous_id from told group by anonymous_id having count(distinct user_id) > $users_of_device
+        )
+    ) where users > $users_of_device
 ),
 in_order as (
     -- Of each fact, when it was and whom it tells of: '' of nobody, by a logout.
@@ -48,6 +60,12 @@ placed as (
 select session_id, coalesce(user_id, 'anon:' || anonymous_id) as person_id
 from share_sessions where user_id is not null or anonymous_id not in (select anonymous_id from told)
 union all
-select session_id, coalesce(nullif(user_before, ''),
-    case when coming_at - event_at <= $look_back then nullif(coming_user, '') end, 'anon:' || anonymous_id)
-from placed
+select session_id, case
+    when owner is null or exists (from held_links h where h.user_id = owner and h.anonymous_id = p.anonymous_id)
+    then 'anon:' || anonymous_id else owner end
+from (
+    select session_id, anonymous_id, coalesce(nullif(user_before, ''),
+        case when coming_at - event_at <= $look_back and anonymous_id not in (select anonymous_id from shared)
+        then nullif(coming_user, '') end) as owner
+    from placed
+) p

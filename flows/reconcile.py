@@ -42,6 +42,7 @@ _TEMPORARY: Final = (
     "illegal_users",
     "library_gaps",
     "illegal_devices",
+    "held_links",
     "telling_events",
     "share_sessions",
     "share_persons",
@@ -188,6 +189,34 @@ union all
 select anonymous_id, event_at, message_id, null, true
 from stream.events where anonymous_id is not null and user_id is null and name in (select unnest($logout_events))
 """
+_CLAIMS: Final = """
+select user_id, anonymous_id, event_at, message_id from telling_events
+where user_id is not null and user_id not in (select user_id from illegal_users)
+union all
+select user_id, anonymous_id, event_at, message_id from stream.identity_facts
+anti join (select anonymous_id, message_id from stream.identity_verdicts where verdict = 'refused')
+    using (anonymous_id, message_id)
+where kind = 'alias'
+"""
+# Users with more devices than may link at a time, at any distance: few, as a rule.
+_OF_MANY: Final = f"""
+select * from ({_CLAIMS}) where user_id in (
+    select user_id from ({_CLAIMS}) group by user_id having count(distinct anonymous_id) > $most)
+"""
+_DEVICES_OF_MANY: Final = f"select distinct anonymous_id from ({_OF_MANY})"
+# In the order in which the user first claimed them, so many devices come before a held one, within the time.
+_HELD: Final = f"""
+create or replace temp table held_links as
+with firsts as (
+    select user_id, anonymous_id, min({{'at': epoch_us(event_at), 'message_id': message_id}}) as first
+    from ({_OF_MANY}) where anonymous_id not in (select anonymous_id from illegal_devices)
+    group by all
+)
+select user_id, anonymous_id from firsts
+qualify row_number() over (partition by user_id order by first, anonymous_id) - 1
+    - count(*) over (partition by user_id order by first.at range between unbounded preceding and $within + 1 preceding)
+    >= $most
+"""
 _DEVICES_WITH_FACTS: Final = f"""
 select anonymous_id from telling_events where {_OF_SHARE}
 union
@@ -279,9 +308,22 @@ def _expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares
 def _expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares: int) -> None:
     """Makes share_persons (session_id, person_id) of share_sessions."""
     of_share = {"share": share, "shares": shares}
+    links = rules.links
     devices = con.execute(_DEVICES_WITH_FACTS, of_share).pl()["anonymous_id"].cast(pl.String)
     _make(con, "illegal_devices", pl.DataFrame({"anonymous_id": devices.filter(rules.legal.legal(devices).is_null())}))
-    con.execute(f"create or replace temp table share_persons as {_PERSONS}", of_share | {"look_back": rules.look_back})
+    given = {
+        "look_back": links.look_back,
+        "within": links.within // _MICROSECOND,
+        "users_of_device": links.users_of_device,
+    }
+    con.execute(f"create or replace temp table share_persons as {_PERSONS}", of_share | given)
+
+
+def _make_held_links(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
+    """Makes held_links (user_id, anonymous_id) of telling_events."""
+    devices = con.execute(_DEVICES_OF_MANY, {"most": rules.links.devices_of_user}).pl()["anonymous_id"].cast(pl.String)
+    _make(con, "illegal_devices", pl.DataFrame({"anonymous_id": devices.filter(rules.legal.legal(devices).is_null())}))
+    con.execute(_HELD, {"most": rules.links.devices_of_user, "within": rules.links.within // _MICROSECOND})
 
 
 def compare(
@@ -334,6 +376,7 @@ def _compare_shares(con: duckdb.DuckDBPyConnection, rules: FlowRules, shares: It
     many sessions are expected of these shares."""
     _prepare(con, rules)
     con.execute(_TELLING, {"logout_events": sorted(rules.sessions.logout_events)})
+    _make_held_links(con, rules)
     sessions = 0
     into = "create or replace temp table {} as"
     for share in shares:
@@ -433,5 +476,5 @@ def repair(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
     ).pl()
     if not strangers.is_empty():
         devices = strangers["anonymous_id"]
-        overrides = overrides_of(con, rules.legal, rules.sessions.logout_events, devices, rules.look_back)
+        overrides = overrides_of(con, rules.legal, rules.sessions.logout_events, devices, rules.links)
         tables.replace_overrides(con, devices.to_list(), overrides)

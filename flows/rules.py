@@ -8,7 +8,7 @@ from datetime import timedelta
 from flows.bots import BotRules
 from flows.clock import DEFAULT_REORDER_WINDOW
 from flows.sessions import SessionRules
-from identity.claims import LOOK_BACK
+from identity.claims import LinkRules
 from identity.ids import LegalIds
 
 
@@ -30,5 +30,5 @@ class FlowRules:
     sessions: SessionRules = field(default_factory=SessionRules)
     bots: BotRules = field(default_factory=BotRules)
     legal: LegalIds = field(default_factory=LegalIds)
-    look_back: timedelta = LOOK_BACK
+    links: LinkRules = field(default_factory=LinkRules)
     reorder_window: timedelta = DEFAULT_REORDER_WINDOW

@@ -43,10 +43,11 @@ left join stream.person_overrides as o
   on o.anonymous_id = case when e.user_id is null or e.person_id is distinct from e.user_id then e.anonymous_id end
  and (e.event_at, e.message_id) >= (o.from_at, o.from_message_id)
  and (e.event_at, e.message_id) < (o.to_at, o.to_message_id)
+left join stream.person_merges as m on m.person_id = coalesce(o.person_id, e.person_id)
 """
 
 _SUBJECTS: Final = {
-    "person": (_PEOPLE, "coalesce(o.person_id, e.person_id)"),
+    "person": (_PEOPLE, "coalesce(m.merged_into, o.person_id, e.person_id)"),
     "session": ("stream.session_events as e", "e.session_id"),
     "device": ("stream.events as e", "e.anonymous_id"),
 }

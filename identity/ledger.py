@@ -6,7 +6,10 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from identity.claims import Fact
 from identity.ids import LegalIds
@@ -38,6 +41,9 @@ OVERRIDES: Final = pl.Schema(
 )
 """What is written to stream.person_overrides."""
 
+CUTS: Final = pl.Schema({name: OVERRIDES[name] for name in ("anonymous_id", "from_at", "from_message_id")})
+"""From where on what stream.person_overrides has of a device gives way."""
+
 # An event with both ids is a claim; a logout that carries a user is that user's claim and then a logout.
 _SAID_BY_EVENTS: Final = """
 select anonymous_id, event_at, message_id, user_id, name in (select unnest($logout_events)) as is_logout
@@ -50,6 +56,61 @@ anti join (select anonymous_id, message_id from stream.identity_verdicts where v
     using (anonymous_id, message_id)
 where kind = 'alias'
 """
+
+
+_FIRST_CLAIMS: Final = """
+select user_id, anonymous_id, min({'at': event_at, 'message_id': message_id}) as first
+from (
+    select f.user_id, f.anonymous_id, f.event_at, f.message_id from stream.identity_facts f
+    where f.kind = 'claim' and {of_users}
+    union all
+    select user_id, anonymous_id, event_at, message_id from ({aliases}) f where {of_users}
+)
+group by user_id, anonymous_id
+"""
+
+
+def first_claims(con: duckdb.DuckDBPyConnection, users: Collection[str] | None = None) -> pl.DataFrame:
+    """When each of `users` (all, if None) first claimed each of its devices: user_id, anonymous_id, event_at,
+    message_id."""
+    of_users = "true" if users is None else "f.user_id in (select unnest($users))"
+    statement = _FIRST_CLAIMS.replace("{aliases}", _ALIASES).replace("{of_users}", of_users)
+    found = con.execute(statement, {"users": list(users)} if users is not None else {}).pl()
+    return found.select(
+        "user_id",
+        "anonymous_id",
+        pl.col("first").struct.field("at").alias("event_at"),
+        pl.col("first").struct.field("message_id"),
+    )
+
+
+def devices_of_users(con: duckdb.DuckDBPyConnection) -> tuple[pa.ChunkedArray, npt.NDArray[np.int64]]:
+    """Every user who ever claimed a device, and how many."""
+    counted = con.execute(
+        "select user_id, count(distinct anonymous_id) as devices from stream.identity_facts "
+        "where user_id is not null and anonymous_id is not null group by user_id"
+    ).to_arrow_table()
+    return counted["user_id"], counted["devices"].to_numpy().astype(np.int64)
+
+
+def held(
+    con: duckdb.DuckDBPyConnection, *, users: Collection[str] | None = None, devices: Collection[str] | None = None
+) -> pl.DataFrame:
+    """The links that are held, of these users or of these devices (all, if None): VERDICTS."""
+    asked = {name: list(some) for name, some in (("users", users), ("devices", devices)) if some is not None}
+    columns = {"users": "user_id", "devices": "anonymous_id"}
+    narrowed = "".join(f" and {columns[name]} in (select unnest(${name}))" for name in asked)
+    names = ", ".join(VERDICTS.names())
+    found = con.execute(f"select {names} from stream.identity_verdicts where verdict = 'held'{narrowed}", asked).pl()
+    return found.cast(VERDICTS)
+
+
+def claimed(con: duckdb.DuckDBPyConnection, devices: Collection[str]) -> pl.Series:
+    """Those of `devices` of which the ledger knows a fact."""
+    return con.execute(
+        "select distinct anonymous_id from stream.identity_facts where anonymous_id in (select unnest($1))",
+        [list(devices)],
+    ).pl()["anonymous_id"]
 
 
 def aliases_of(con: duckdb.DuckDBPyConnection, ids: Collection[str]) -> pl.DataFrame:

@@ -7,21 +7,22 @@ from datetime import timedelta
 
 import polars as pl
 
-from identity.claims import Fact, timeline
+from identity.claims import LinkRules, timeline
+from identity.graph import DeviceState
 
 
 class Owners:
-    """Owners of the devices in `changes`: the facts that changed who has each of them, in order."""
+    """Owners of the devices in `states`."""
 
-    def __init__(self, changes: Mapping[str, tuple[Fact, ...]], look_back: timedelta) -> None:
-        self._changes = changes
-        self._look_back = look_back
+    def __init__(self, states: Mapping[str, DeviceState], rules: LinkRules) -> None:
+        self._states = states
+        self._rules = rules
         self._since: pl.DataFrame | None = None
         self._stretches: pl.DataFrame | None = None
 
     def of(self, rows: pl.DataFrame) -> pl.Series:
         """The user whose each row (anonymous_id, at as Int64 microseconds, message_id) was by its device, or null."""
-        if not self._changes:
+        if not self._states:
             return pl.repeat(None, rows.height, dtype=pl.String, eager=True)
         if self._since is None or self._stretches is None:
             self._since, self._stretches = self._tables()
@@ -34,8 +35,13 @@ class Owners:
     def _tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Of the devices that have one user, from some time on, who and since when, whatever the message ids are; of
         the others, which are few, each stretch."""
-        reach = self._look_back // timedelta(microseconds=1)
-        of_one = {device: facts[0] for device, facts in self._changes.items() if len(facts) == 1 and facts[0].user}
+        reach = self._rules.look_back // timedelta(microseconds=1)
+        of_one = {
+            device: state.facts[0]
+            for device, state in self._states.items()
+            if state.facts and not state.held and state.facts[0].user == state.facts[-1].user and len(state.facts) <= 2
+        }
+        of_one = {device: fact for device, fact in of_one.items() if fact.user is not None}
         since = pl.DataFrame(
             {
                 "anonymous_id": list(of_one),
@@ -47,9 +53,9 @@ class Owners:
         stretches = pl.DataFrame(
             [
                 (device, *stretch.start, stretch.user)
-                for device, facts in self._changes.items()
+                for device, state in self._states.items()
                 if device not in of_one
-                for stretch in timeline(facts, self._look_back)
+                for stretch in timeline(state.facts, self._rules, state.held)
             ],
             schema={"anonymous_id": pl.String, "at": pl.Int64, "message_id": pl.String, "user": pl.String},
             orient="row",

@@ -1,14 +1,13 @@
 """The stitching of one batch: the facts in it → who owns its devices now → the person of every row.
 
-DESIGN: identity rules 1 to 5 and 8. One round trip to Redis for a batch; devices that nobody ever claimed need none.
+DESIGN: identity rules 1 to 8. One round trip to Redis for a batch; devices that nobody ever claimed need none.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 import duckdb
@@ -16,18 +15,38 @@ import polars as pl
 import pyarrow as pa
 
 from identity import ledger
-from identity.claims import BEGINNING, END, LOOK_BACK, Fact, Stretch, changes, timeline
+from identity.claims import (
+    BEGINNING,
+    DEFAULT,
+    END,
+    Fact,
+    Key,
+    LinkRules,
+    Stretch,
+    changes,
+    compact,
+    first_change,
+    held,
+    parts,
+    sharing_claim,
+    timeline,
+)
 from identity.graph import DeviceState, Graph
 from identity.ids import PERSON_PREFIX, LegalIds
 from identity.owners import Owners
 from sinks.warehouse import Warehouse
 from stitchline.bloom import BloomFilter, Flags, Hashes
+from stitchline.counts import MOST, CountSketch
+from stitchline.durations import format_duration
 from stitchline.hashing import hash_texts
 
 log = logging.getLogger(__name__)
 
-CLAIMED_DEVICES: Final = 2_000_000
-"""Size of the filter that tells devices never claimed: 4 MB, and still useful at ten times as many."""
+CLAIMED_DEVICES: Final = 5_000_000
+"""Size of the filter that tells devices never claimed: 8 MB, and still useful at five times as many."""
+
+USERS: Final = 1_000_000
+"""Size of the sketch that tells users with few devices: 4 MB, and still useful at five times as many."""
 
 _SAVED_AT_ONCE: Final = 5_000
 """Devices in one transaction of Redis while it is filled again, so that it answers others in between."""
@@ -41,15 +60,23 @@ class Stitching:
 
     facts: pl.DataFrame
     verdicts: pl.DataFrame
+    gone: pl.DataFrame
+    """Verdicts that no longer hold."""
     overrides: pl.DataFrame
-    overridden: list[str]
-    """Devices that may have overrides already: these are all replaced."""
+    cuts: pl.DataFrame
+    """From when on the overrides that devices have already give way to these: CUTS."""
     states: dict[str, DeviceState]
-    """Of the devices with facts in the batch."""
+    """Of the devices of which something changed."""
     owners: Owners
     """Of every claimed device in the batch."""
     turned: set[str]
     """Anonymous ids with aliases that are refused from now on: they turned out to be users."""
+    links: pl.DataFrame
+    """user_id, and how many devices it claimed for the first time."""
+
+
+_NOTHING: Final = DeviceState()
+_OWN: Final = [Stretch(BEGINNING, END, None)]
 
 
 class Stitcher:
@@ -60,15 +87,16 @@ class Stitcher:
         graph: Graph,
         legal: LegalIds,
         logout_events: Collection[str],
-        look_back: timedelta = LOOK_BACK,
+        rules: LinkRules = DEFAULT,
     ) -> None:
         self._graph = graph
         self._legal = legal
         self._logout_events = logout_events
-        self._look_back = look_back
+        self._rules = rules
         self._claimed = BloomFilter(CLAIMED_DEVICES)
         self._aliased: set[str] = set()
         """Anonymous ids that an alias links: as long as no user has the same id."""
+        self._devices_of_user = CountSketch(USERS)
 
     def recover(self, warehouse: Warehouse) -> None:
         """Brings Redis to where the warehouse is: by what it missed; anew if it is ahead or of another generation."""
@@ -81,8 +109,12 @@ class Stitcher:
                 self._rebuild(con, committed)
             elif covered != committed:
                 self._fill(con, _devices_since(con, covered), committed)
-            claimed = con.execute("select distinct anonymous_id from stream.identity_facts").to_arrow_table()
+            claimed = con.execute(
+                "select distinct anonymous_id from stream.identity_facts where anonymous_id is not null"
+            ).to_arrow_table()
             self._claimed.add(hash_texts(claimed["anonymous_id"]))
+            users, devices = ledger.devices_of_users(con)
+            self._devices_of_user.add(hash_texts(users), devices)
             self._aliased = ledger.aliased(con)
 
     def _rebuild(self, con: duckdb.DuckDBPyConnection, committed: dict[str, int]) -> None:
@@ -93,12 +125,18 @@ class Stitcher:
         """Saves what the ledger tells of `devices` (all, if None), and that all up to `committed` is covered."""
         states: dict[str, DeviceState] = {}
         covered = self._graph.offsets
-        for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
-            states[device] = self._state(facts)
+        for device, state in self._told(con, devices):
+            states[device] = state
             if len(states) == _SAVED_AT_ONCE:
                 self._graph.save(states, covered)
                 states = {}
         self._graph.save(states, committed)
+
+    def _told(self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None) -> Iterator[tuple[str, DeviceState]]:
+        """The states of `devices` (all, if None) by what is stored."""
+        held = _users_by_device(ledger.held(con, devices=None if devices is None else devices.to_list()))
+        for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
+            yield device, DeviceState(compact(facts), tuple(sorted(held.get(device, ()))))
 
     def _known(self, con: duckdb.DuckDBPyConnection, devices: set[str]) -> dict[str, DeviceState]:
         """What Redis knows of `devices`; `con` stands where the last commit left the warehouse."""
@@ -120,58 +158,38 @@ class Stitcher:
             pl.col("anonymous_id").is_not_null() & (pl.col("user_id").is_not_null() | pl.col("is_logout"))
         )
         said = said.with_columns(known_device=self._legal.legal(said["anonymous_id"]))
-        verdicts = [self._refusals(said)]
         aliases, refused = self._aliases(con, events)
         turned = self._turned_out_to_be_users(events)
         undone = _refused(ledger.aliases_of(con, turned)) if turned else pl.DataFrame(schema=ledger.VERDICTS)
-        verdicts += [refused, undone]
-        facts = pl.concat([ledger.facts_in(said), ledger.facts_in_aliases(aliases)])
-        told = facts.filter(pl.col("kind") != "alias")["anonymous_id"].unique()
-        old = dict(zip(told.to_list(), may_be_stored(hash_texts(told.to_arrow())), strict=True))
+        new = ledger.by_device(ledger.facts_in(said), ledger.facts_in_aliases(aliases))
+        new |= {device: [] for device in turned.difference(new)}
         maybe = events["anonymous_id"].filter(
             pl.Series(self._claimed.may_contain(events["device_hash"].to_numpy()))
             & events["anonymous_id"].is_not_null()
         )
-        known = self._known(con, {*maybe.unique().to_list(), *facts["anonymous_id"].unique().to_list(), *turned})
-        changed = {device: state.facts for device, state in known.items()}
-        states: dict[str, DeviceState] = {}
-        overridden: list[str] = []
-        new_facts: list[tuple[object, ...]] = []
-        overrides: list[tuple[object, ...]] = []
-        by_device = ledger.by_device(facts)
-        by_device |= {device: [] for device in turned.difference(by_device)}
-        again = turned.union(
-            device for device, new in by_device.items() if new and not _in_order(new, known.get(device))
-        )
-        late = self._stored_facts(con, list(again), turned)
-        claimed = self._may_be_claimed(list(by_device))
-        for device, new in by_device.items():
-            before = known.get(device, DeviceState())
-            state = self._state([*(late.get(device, []) if device in again else before.facts), *new], before)
-            states[device] = state
-            # Stored events do not tell what an alias said: the ledger has each; of the others what changed something.
-            new_facts += [_row(device, fact) for fact in new if fact.kind == "alias"]
-            if state.facts == before.facts:
-                continue
-            new_facts += [
-                _row(device, fact) for fact in state.facts if fact.kind != "alias" and fact not in before.facts
-            ]
-            changed[device] = state.facts
-            if device in claimed:
-                overridden.append(device)
-            if old.get(device, True):
-                # The whole timeline: what is stored may lie after a fact as well as before it. Until its first fact
-                # all that is stored of a device is the device's own.
-                stretches = timeline(state.facts, self._look_back)
-                overrides += [_override(device, s) for s in stretches if device in claimed or s.user is not None]
+        known, revived = self._states(con, set(maybe.unique().to_list()), set(new))
+        facts = self._facts_now(con, new, known, turned)
+        claims = _moved_claims({device: known.get(device, _NOTHING) for device in new}, facts)
+        held, released = self._held(con, claims)
+        touched = {*held["anonymous_id"].to_list(), *released["anonymous_id"].to_list()}
+        if elsewhere := touched.difference(new, known):
+            known |= self._states(con, elsewhere, set())[0]
+        states = _states_now(known, facts, held, released)
+        shared, no_longer = self._shared(known, states)
+        overrides, cuts = self._overrides(known, states, may_be_stored)
         return Stitching(
-            facts=_frame(new_facts, ledger.FACTS),
-            verdicts=pl.concat(verdicts),
-            overrides=_frame(overrides, ledger.OVERRIDES, "from_at", "to_at"),
-            overridden=overridden,
-            states=states,
-            owners=Owners(changed, self._look_back),
+            facts=_frame(
+                [row for device, told in new.items() for row in _new_rows(device, known, states[device], told)],
+                ledger.FACTS,
+            ),
+            verdicts=pl.concat([self._refusals(said), refused, undone, shared, held]),
+            gone=pl.concat([no_longer, released]),
+            overrides=overrides,
+            cuts=cuts,
+            states=revived | states,
+            owners=Owners(known | states, self._rules),
             turned=turned,
+            links=claims.filter("is_new").group_by("user_id").agg(devices=pl.len().cast(pl.Int64)),
         )
 
     def committed(self, stitching: Stitching, offsets: dict[str, int]) -> None:
@@ -180,14 +198,107 @@ class Stitcher:
         self._aliased |= set(stitching.facts.filter(pl.col("kind") == "alias")["anonymous_id"].to_list())
         self._graph.save(stitching.states, offsets)
         self._claimed.add(hash_texts(pa.array(list(stitching.states), pa.string())))
+        links = stitching.links
+        self._devices_of_user.add(hash_texts(links["user_id"].to_arrow()), links["devices"].to_numpy())
 
     def flush(self) -> None:
         """Returns once Redis has all that was committed."""
         self._graph.flush()
 
-    def _state(self, facts: list[Fact], before: DeviceState | None = None) -> DeviceState:
-        keys = [fact.key for fact in facts] + ([before.last] if before is not None else [])
-        return DeviceState(changes(facts), max(keys))
+    def _states(
+        self, con: duckdb.DuckDBPyConnection, claimed: set[str], others: set[str]
+    ) -> tuple[dict[str, DeviceState], dict[str, DeviceState]]:
+        """The states of these devices, as far as they have one; and of these, those that Redis had dropped, for devices
+        that may have been `claimed`."""
+        known = self._known(con, claimed | others)
+        missing = claimed.difference(known)
+        dropped = ledger.claimed(con, missing) if missing else pl.Series([], dtype=pl.String)
+        revived = dict(self._told(con, dropped)) if len(dropped) else {}
+        return known | revived, revived
+
+    def _facts_now(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        new: Mapping[str, list[Fact]],
+        known: Mapping[str, DeviceState],
+        turned: set[str],
+    ) -> dict[str, tuple[Fact, ...]]:
+        """The compact facts of each device in `new`, those included. Where one parts two between which others were left
+        out, all that is stored is read again."""
+        parted = turned.union(
+            device
+            for device, told in new.items()
+            if (state := known.get(device)) is not None and any(parts(state.facts, fact) for fact in told)
+        )
+        stored = self._stored_facts(con, list(parted), turned)
+        return {
+            device: compact(
+                [*(stored.get(device, ()) if device in parted else known.get(device, _NOTHING).facts), *told]
+            )
+            for device, told in new.items()
+        }
+
+    def _held(self, con: duckdb.DuckDBPyConnection, claims: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The links that are held since `claims` (_CLAIMS), and those that no longer are: VERDICTS."""
+        nothing = pl.DataFrame(schema=ledger.VERDICTS)
+        if claims.is_empty():
+            return nothing, nothing
+        users = claims.group_by("user_id").agg(new=pl.col("is_new").sum())
+        before = pl.Series(self._devices_of_user.of(hash_texts(users["user_id"].to_arrow())), dtype=pl.Int64)
+        many = users.filter((before == MOST) | (before + users["new"] > self._rules.devices_of_user))["user_id"]
+        if many.is_empty():
+            return nothing, nothing
+        claims = claims.filter(pl.col("user_id").is_in(many.implode()))
+        stored = ledger.first_claims(con, many.to_list()).join(claims, on=["user_id", "anonymous_id"], how="anti")
+        now = pl.concat([stored, claims.filter(pl.col("event_at").is_not_null()).select(stored.columns)])
+        should = held_links(now, self._rules)
+        was = ledger.held(con, users=many.to_list())
+        same = ["user_id", "anonymous_id", "event_at", "message_id"]
+        return should.join(was, on=same, how="anti"), was.join(should, on=same, how="anti")
+
+    def _shared(
+        self, known: Mapping[str, DeviceState], states: Mapping[str, DeviceState]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The devices that are shared now, and those that no longer are: VERDICTS."""
+        rows: tuple[list[tuple[object, ...]], list[tuple[object, ...]]] = ([], [])
+        for device, state in states.items():
+            before = known.get(device, _NOTHING)
+            if before.facts == state.facts:
+                continue
+            was, now = sharing_claim(before.facts, self._rules), sharing_claim(state.facts, self._rules)
+            if was != now:
+                for into, claim in zip(rows, (now, was), strict=True):
+                    if claim is not None:
+                        into.append(("shared", device, None, claim.at, claim.message_id, _why_shared(self._rules)))
+        return _frame(rows[0], ledger.VERDICTS), _frame(rows[1], ledger.VERDICTS)
+
+    def _overrides(
+        self,
+        known: Mapping[str, DeviceState],
+        states: Mapping[str, DeviceState],
+        may_be_stored: Callable[[Hashes], Flags],
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """What has to be laid over stored events since `states`, and from where on what lies there gives way.
+
+        What a device's stored events were told is true up to where its timeline changes.
+        """
+        devices = list(states)
+        stored = may_be_stored(hash_texts(pa.array(devices, pa.string())))
+        rows: list[tuple[object, ...]] = []
+        cuts: list[tuple[object, ...]] = []
+        for device, is_stored in zip(devices, stored, strict=True):
+            before, state = known.get(device), states[device]
+            if (before is None and not is_stored) or before == state:
+                continue
+            told = timeline(before.facts, self._rules, before.held) if before is not None else _OWN
+            now = timeline(state.facts, self._rules, state.held)
+            since = first_change(told, now)
+            if since is None:
+                continue
+            if before is not None:
+                cuts.append((device, *_in_range(since)))
+            rows += [_override(device, Stretch(max(s.start, since), s.end, s.user)) for s in now if s.end > since]
+        return _frame(rows, ledger.OVERRIDES, "from_at", "to_at"), _frame(cuts, ledger.CUTS, "from_at")
 
     def _stored_facts(self, con: duckdb.DuckDBPyConnection, late: list[str], turned: set[str]) -> dict[str, list[Fact]]:
         """Every stored fact of the devices for which the batch has one that is not later than all known ones; without
@@ -196,11 +307,6 @@ class Stitcher:
             return {}
         stored = ledger.facts_of(con, self._legal, self._logout_events, pl.Series(late, dtype=pl.String))
         return {d: [fact for fact in facts if d not in turned or fact.kind != "alias"] for d, facts in stored}
-
-    def _may_be_claimed(self, devices: list[str]) -> set[str]:
-        """Of `devices`, those that ever were, and a few more: they may have overrides."""
-        maybe = self._claimed.may_contain(hash_texts(pa.array(devices, pa.string())))
-        return {device for device, is_claimed in zip(devices, maybe, strict=True) if is_claimed}
 
     def _turned_out_to_be_users(self, events: pl.DataFrame) -> set[str]:
         """Anonymous ids linked by an alias that one of `events` carries as a user id (identity rule 4)."""
@@ -267,21 +373,103 @@ def overrides_of(
     legal: LegalIds,
     logout_events: Collection[str],
     devices: pl.Series,
-    look_back: timedelta = LOOK_BACK,
+    rules: LinkRules = DEFAULT,
 ) -> pl.DataFrame:
     """The whole timelines of `devices`, by all stored facts, as what stream.person_overrides has to say of them."""
-    told = dict(ledger.facts_of(con, legal, logout_events, devices))
-    rows = [_override(d, s) for d in devices.to_list() for s in timeline(told.get(d, ()), look_back)]
+    told = {d: compact(facts) for d, facts in ledger.facts_of(con, legal, logout_events, devices)}
+    held = _users_by_device(ledger.held(con, devices=devices.to_list()))
+    rows = [
+        _override(device, stretch)
+        for device in devices.to_list()
+        for stretch in timeline(told.get(device, ()), rules, held.get(device, ()))
+    ]
     return _frame(rows, ledger.OVERRIDES, "from_at", "to_at")
+
+
+def held_links(first_claims: pl.DataFrame, rules: LinkRules) -> pl.DataFrame:
+    """Of every user's first claims of devices (user_id, anonymous_id, event_at, message_id), all there are, those that
+    are held: VERDICTS."""
+    found = [
+        claims.filter(pl.Series(held(claims["event_at"].to_physical().to_numpy(), rules)))
+        for claims in first_claims.sort("user_id", "event_at", "message_id", "anonymous_id").partition_by("user_id")
+        if claims.height > rules.devices_of_user
+    ]
+    if not found:
+        return pl.DataFrame(schema=ledger.VERDICTS)
+    reason = f"more than {rules.devices_of_user} devices claimed by one user within {format_duration(rules.within)}"
+    return pl.concat(found).with_columns(verdict=pl.lit("held"), reason=pl.lit(reason)).select(ledger.VERDICTS.names())
+
+
+def _why_shared(rules: LinkRules) -> str:
+    return f"claimed by more than {rules.users_of_device} users within {format_duration(rules.within)}"
+
+
+def _users_by_device(verdicts: pl.DataFrame) -> dict[str, list[str]]:
+    users: dict[str, list[str]] = {}
+    for device, user in zip(verdicts["anonymous_id"].to_list(), verdicts["user_id"].to_list(), strict=True):
+        users.setdefault(device, []).append(user)
+    return users
+
+
+_CLAIMS: Final = pl.Schema(
+    {
+        "user_id": pl.String(),
+        "anonymous_id": pl.String(),
+        "event_at": pl.Datetime("us", "UTC"),
+        "message_id": pl.String(),
+        "is_new": pl.Boolean(),
+    }
+)
+
+
+def _moved_claims(before: Mapping[str, DeviceState], facts: Mapping[str, tuple[Fact, ...]]) -> pl.DataFrame:
+    """The first claims of a device by a user that are others than before, or are gone (event_at and message_id are null
+    then): _CLAIMS."""
+    rows: list[tuple[object, ...]] = []
+    for device, now in facts.items():
+        was, is_now = _first_claims(before[device].facts), _first_claims(now)
+        rows += [(user, device, *key, user not in was) for user, key in is_now.items() if was.get(user) != key]
+        rows += [(user, device, None, None, False) for user in was.keys() - is_now.keys()]
+    return _frame(rows, _CLAIMS)
+
+
+def _first_claims(facts: Sequence[Fact]) -> dict[str, Key]:
+    return {fact.user: fact.key for fact in reversed(facts) if fact.user is not None}
+
+
+def _states_now(
+    known: Mapping[str, DeviceState],
+    facts: Mapping[str, tuple[Fact, ...]],
+    held: pl.DataFrame,
+    released: pl.DataFrame,
+) -> dict[str, DeviceState]:
+    """The states of the devices with `facts`, and of those that are `held` or `released` now."""
+    states = {d: DeviceState(told, known[d].held if d in known else ()) for d, told in facts.items()}
+    freed, bound = _users_by_device(released), _users_by_device(held)
+    for device in freed.keys() | bound.keys():
+        state = states.get(device, known.get(device, _NOTHING))
+        users = set(state.held).difference(freed.get(device, ())).union(bound.get(device, ()))
+        states[device] = DeviceState(state.facts, tuple(sorted(users)))
+    return states
+
+
+def _new_rows(
+    device: str, known: Mapping[str, DeviceState], state: DeviceState, told: list[Fact]
+) -> Iterator[tuple[object, ...]]:
+    """What the ledger has to keep of what was `told`. Stored events do not tell what an alias said: it has each; of the
+    others what changed something."""
+    before = set(changes(known[device].facts)) if device in known else set()
+    for fact in told:
+        if fact.kind == "alias":
+            yield _row(device, fact)
+    for fact in changes(state.facts):
+        if fact.kind != "alias" and fact not in before:
+            yield _row(device, fact)
 
 
 def _refused(aliases: pl.DataFrame) -> pl.DataFrame:
     """The verdicts on `aliases` that were taken for links until their anonymous id turned out to be a user."""
     return aliases.with_columns(verdict=pl.lit("refused"), reason=pl.lit(_TWO_USERS)).select(ledger.VERDICTS.names())
-
-
-def _in_order(said: list[Fact], before: DeviceState | None) -> bool:
-    return before is None or min(fact.key for fact in said) > before.last
 
 
 def _known_users(con: duckdb.DuckDBPyConnection, ids: pl.Series) -> set[str]:
@@ -317,10 +505,14 @@ def _row(device: str, fact: Fact) -> tuple[object, ...]:
 
 
 def _override(device: str, stretch: Stretch) -> tuple[object, ...]:
-    start = stretch.start if stretch.start != BEGINNING else (_YEAR_1, "")
-    end = stretch.end if stretch.end != END else (_YEAR_9999, "")
+    (from_at, from_id), (to_at, to_id) = _in_range(stretch.start), _in_range(stretch.end)
     person = stretch.user if stretch.user is not None else PERSON_PREFIX + device
-    return device, max(start[0], _YEAR_1), min(end[0], _YEAR_9999), person, start[1], end[1]
+    return device, from_at, to_at, person, from_id, to_id
+
+
+def _in_range(key: Key) -> Key:
+    """`key` within what a timestamp can be."""
+    return min(max(key[0], _YEAR_1), _YEAR_9999), key[1]
 
 
 def _frame(rows: list[tuple[object, ...]], schema: pl.Schema, *times: str) -> pl.DataFrame:

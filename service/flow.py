@@ -95,6 +95,7 @@ class Flow:
             warehouse.generation,
             stopping,
             lambda why: self._wait("redis", why),
+            settings.identity.expire_after,
         )
         self._decoder = Decoder(settings.flow.future_skew)
 
@@ -167,7 +168,7 @@ class Flow:
     def _recover(self) -> Checkpointer:
         """Brings Redis to where the warehouse is, and the checkpointer; waits while Redis is away."""
         settings, rules = self._settings, self._settings.flow_rules()
-        stitcher = Stitcher(self._graph, rules.legal, settings.sessions.logout_events, settings.identity.look_back)
+        stitcher = Stitcher(self._graph, rules.legal, settings.sessions.logout_events, rules.links)
         stitcher.recover(self._warehouse)
         self._checkpointer = Checkpointer(
             self._warehouse,

@@ -31,7 +31,7 @@ from flows.bots import BotRules
 from flows.clock import DEFAULT_REORDER_WINDOW
 from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import BACKGROUND_EVENTS, LOGOUT_EVENTS, SessionRules
-from identity.claims import LOOK_BACK
+from identity.claims import LinkRules
 from identity.ids import LegalIds
 from stitchline.durations import Duration
 from stitchline.errors import SettingsError
@@ -138,7 +138,24 @@ class IdentitySettings(_Section):
         default=frozenset(), description="More ids that mean nobody, besides null, undefined, guest and their like."
     )
     look_back: Duration = Field(
-        default=LOOK_BACK, description="How far before a login anonymous events still belong to the user."
+        default=LinkRules().look_back, description="How far before a login anonymous events still belong to the user."
+    )
+    users_of_device: int = Field(
+        default=LinkRules().users_of_device,
+        ge=1,
+        description="A device that more users claim within claim_window is shared: no login reaches back.",
+    )
+    devices_of_user: int = Field(
+        default=LinkRules().devices_of_user,
+        ge=1,
+        le=200,
+        description="Of the devices that a user claims within claim_window, so many link; the rest are held.",
+    )
+    claim_window: Duration = Field(
+        default=LinkRules().within, description="The time in which users and devices are counted for these limits."
+    )
+    expire_after: Duration = Field(
+        default=timedelta(days=400), description="Redis forgets a device without news for so long; the ledger does not."
     )
 
 
@@ -252,7 +269,12 @@ class Settings(BaseSettings):
             ),
             bots=BotRules(self.bots.events_per_minute, self.bots.hours_per_day),
             legal=LegalIds(frozenset(text.lower() for text in self.identity.local_illegal_ids)),
-            look_back=self.identity.look_back,
+            links=LinkRules(
+                look_back=self.identity.look_back,
+                users_of_device=self.identity.users_of_device,
+                devices_of_user=self.identity.devices_of_user,
+                within=self.identity.claim_window,
+            ),
             reorder_window=self.flow.reorder_window,
         )
 

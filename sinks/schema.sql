@@ -1,4 +1,4 @@
--- The stream's tables, version 3. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake, but for the hint
+-- The stream's tables, version 4. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake, but for the hint
 -- on compression.
 create schema if not exists stream;
 
@@ -122,17 +122,21 @@ create table stream.session_changes (
 
 -- Grow-only: every act that changed who is behind an id.
 create table stream.identity_facts (
-    kind varchar not null,              -- claim, logout, alias
-    anonymous_id varchar not null,
-    user_id varchar,                    -- null for a logout
-    event_at timestamptz not null,
-    message_id varchar not null,
+    kind varchar not null,              -- claim, logout, alias; by an operator merge, unmerge
+    anonymous_id varchar,               -- null for an operator's act
+    user_id varchar,                    -- null for a logout and for an operator's act
+    event_at timestamptz not null,      -- of an operator's act, when it was done
+    message_id varchar not null,        -- of an operator's act, an id of its own
     reason varchar not null,
-    recorded_at timestamptz not null
+    recorded_at timestamptz not null,
+    person_id varchar,                  -- of an operator's act: the person that stays
+    other_person_id varchar,            -- of an operator's act: the one that counts to it, or no longer
+    actor varchar                       -- of an operator's act: who did it
 );
 
+-- What the rules say about facts, as long as it holds.
 create table stream.identity_verdicts (
-    verdict varchar not null,           -- refused
+    verdict varchar not null,           -- refused, shared, held
     anonymous_id varchar,
     user_id varchar,
     event_at timestamptz not null,
@@ -150,6 +154,12 @@ create table stream.person_overrides (
     person_id varchar not null,
     from_message_id varchar not null,
     to_message_id varchar not null
+);
+
+-- Whom persons count to that an operator merged into another, by all merges that stand. Applied after person_overrides.
+create table stream.person_merges (
+    person_id varchar not null,
+    merged_into varchar not null
 );
 
 create table stream.bot_devices (
@@ -219,7 +229,7 @@ with last_facts as (
     -- An alias may have been refused later, when its anonymous id turned out to be a user's.
     select anonymous_id, arg_max({'kind': kind, 'user_id': user_id}, (event_at, message_id, kind = 'logout')) as fact
     from stream.identity_facts f
-    where not exists (
+    where anonymous_id is not null and not exists (
         from stream.identity_verdicts v where v.verdict = 'refused' and f.kind = 'alias'
           and v.anonymous_id = f.anonymous_id and v.message_id = f.message_id
     )
@@ -229,15 +239,22 @@ anonymous_ids as (
     select anonymous_id from stream.events where anonymous_id is not null
     union
     select anonymous_id from last_facts
+),
+known as (
+    select 'anonymous' as kind, a.anonymous_id as id,
+        coalesce(case when f.fact.kind <> 'logout' and h.user_id is null then f.fact.user_id end,
+            'anon:' || a.anonymous_id) as person_id
+    from anonymous_ids a
+    left join last_facts f using (anonymous_id)
+    left join stream.identity_verdicts h
+      on h.verdict = 'held' and h.anonymous_id = a.anonymous_id and h.user_id = f.fact.user_id
+    union all
+    select 'user', user_id, person_id
+    from (
+        select distinct user_id, person_id from stream.events where user_id = person_id
+        union
+        select distinct user_id, user_id from stream.identity_facts where user_id is not null
+    )
 )
-select 'anonymous' as kind, a.anonymous_id as id,
-    coalesce(case when f.fact.kind <> 'logout' then f.fact.user_id end, 'anon:' || a.anonymous_id) as person_id
-from anonymous_ids a
-left join last_facts f using (anonymous_id)
-union all
-select 'user', user_id, person_id
-from (
-    select distinct user_id, person_id from stream.events where user_id = person_id
-    union
-    select distinct user_id, user_id from stream.identity_facts where user_id is not null
-);
+select k.kind, k.id, coalesce(m.merged_into, k.person_id) as person_id
+from known k left join stream.person_merges m on m.person_id = k.person_id;

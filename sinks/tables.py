@@ -190,29 +190,57 @@ def append_dead_letters(con: duckdb.DuckDBPyConnection, letters: list[pa.Table])
 
 
 def append_identity(
-    con: duckdb.DuckDBPyConnection,
-    facts: pl.DataFrame,
-    verdicts: pl.DataFrame,
-    overrides: pl.DataFrame,
-    overridden: list[str],
+    con: duckdb.DuckDBPyConnection, facts: pl.DataFrame, verdicts: pl.DataFrame, gone: pl.DataFrame
 ) -> None:
-    """Appends facts and verdicts to the ledger, and overrides; those of `overridden` devices are replaced."""
+    """Appends facts and verdicts to the ledger; the verdicts in `gone` no longer hold, and are dropped."""
+    if not gone.is_empty():
+        with registered(con, "gone", gone.to_arrow()):
+            con.execute(
+                """
+                delete from stream.identity_verdicts v using gone g
+                where v.verdict = g.verdict and v.anonymous_id = g.anonymous_id and v.message_id = g.message_id
+                  and v.user_id is not distinct from g.user_id
+                """
+            )
     for table, rows in (("identity_facts", facts), ("identity_verdicts", verdicts)):
         if not rows.is_empty():
             with registered(con, "told", rows.to_arrow()):
                 con.execute(
                     f"insert into stream.{table} ({', '.join(rows.columns)}, recorded_at) select *, now() from told"
                 )
-    replace_overrides(con, overridden, overrides)
 
 
-def replace_overrides(con: duckdb.DuckDBPyConnection, overridden: list[str], overrides: pl.DataFrame) -> None:
-    """Appends overrides; those that `overridden` devices have are dropped first."""
-    if overridden:
-        con.execute("delete from stream.person_overrides where anonymous_id in (select unnest($1))", [overridden])
-    if not overrides.is_empty():
-        with registered(con, "told", overrides.to_arrow()):
+def change_overrides(con: duckdb.DuckDBPyConnection, cuts: pl.DataFrame, overrides: pl.DataFrame) -> None:
+    """Appends `overrides`. What there is already of the devices in `cuts` (anonymous_id, from_at, from_message_id) ends
+    there."""
+    rows = [overrides] if not overrides.is_empty() else []
+    if not cuts.is_empty():
+        with registered(con, "cuts", cuts.to_arrow()):
+            spanning = con.execute(_SPANNING).pl()
+            con.execute(_FROM_THE_CUT_ON)
+        if not spanning.is_empty():
+            rows.append(spanning.select(overrides.columns).cast(overrides.schema))
+    if rows:
+        with registered(con, "told", pl.concat(rows).to_arrow()):
             con.execute(f"insert into stream.person_overrides ({', '.join(overrides.columns)}) select * from told")
+
+
+_SPANNING: Final = """
+select o.anonymous_id, o.from_at, c.from_at as to_at, o.person_id, o.from_message_id, c.from_message_id as to_message_id
+from stream.person_overrides o join cuts c using (anonymous_id)
+where (o.from_at, o.from_message_id) < (c.from_at, c.from_message_id)
+  and (o.to_at, o.to_message_id) > (c.from_at, c.from_message_id)
+"""
+_FROM_THE_CUT_ON: Final = """
+delete from stream.person_overrides o using cuts c
+where o.anonymous_id = c.anonymous_id and (o.to_at, o.to_message_id) > (c.from_at, c.from_message_id)
+"""
+
+
+def replace_overrides(con: duckdb.DuckDBPyConnection, devices: list[str], overrides: pl.DataFrame) -> None:
+    """Puts `overrides` in the place of all that `devices` have."""
+    con.execute("delete from stream.person_overrides where anonymous_id in (select unnest($1))", [devices])
+    change_overrides(con, pl.DataFrame(), overrides)
 
 
 def note_lost_records(

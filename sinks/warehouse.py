@@ -24,10 +24,10 @@ import psutil
 
 from stitchline.errors import StitchlineError, WarehouseError, WarehouseHeld, WarehouseTooNew, WarehouseUnwritable
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """What schema.sql makes, and `_MIGRATIONS` lead to."""
 
-_MIGRATIONS: Final = {2: "to_version_2.sql", 3: "to_version_3.sql"}
+_MIGRATIONS: Final = {2: "to_version_2.sql", 3: "to_version_3.sql", 4: "to_version_4.sql"}
 """By version: the script that leads there from the version before."""
 
 _HELD: Final = "Could not set lock on file"  # how DuckDB says it

@@ -47,7 +47,7 @@ _AT_ONCE = 4
 _QUEUE_PATIENCE = timedelta(seconds=10)
 
 _SESSION = f"""
-select s.* exclude (person_id), coalesce(o.person_id, s.person_id) as person_id
+select s.* exclude (person_id), {readings.PERSON_NOW} as person_id
 from found s
 {readings.AS_KNOWN_NOW}order by s.started_at desc, s.session_id
 """

@@ -25,8 +25,11 @@ left join stream.person_overrides o
   on o.anonymous_id = case when s.user_id is null then s.anonymous_id end
  and (s.started_at, s.first_message_id) >= (o.from_at, o.from_message_id)
  and (s.started_at, s.first_message_id) < (o.to_at, o.to_message_id)
+left join stream.person_merges m on m.person_id = coalesce(o.person_id, s.person_id)
 """
-"""To join to sessions `s`: whose those without a user are by now is `coalesce(o.person_id, s.person_id)`."""
+"""To join to sessions `s`: whose they are by now is PERSON_NOW."""
+
+PERSON_NOW = "coalesce(m.merged_into, o.person_id, s.person_id)"
 
 _TOTALS = """
 select coalesce(sum(consumed), 0)::bigint as consumed, coalesce(sum(stored), 0)::bigint as stored,
@@ -38,7 +41,7 @@ from stream.progress
 """
 
 _PEOPLE_SINCE = f"""
-select count(distinct coalesce(o.person_id, s.person_id)) as people
+select count(distinct {PERSON_NOW}) as people
 from stream.sessions s
 {AS_KNOWN_NOW}where s.ended_at >= $since and not s.is_bot
   and s.anonymous_id not in (select anonymous_id from stream.bot_devices)
@@ -57,7 +60,7 @@ from (
 
 _NEWEST_SESSIONS = f"""
 with newest as (
-    select session_id, left(anonymous_id, 500) as device, anonymous_id, user_id, left(person_id, 500) as person_id,
+    select session_id, left(anonymous_id, 500) as device, anonymous_id, user_id, person_id,
         first_message_id, started_at, ended_at, event_count,
         left(entry_path, 500) as entry_path, left(exit_path, 500) as exit_path, left(referrer, 500) as referrer,
         left(utm_source, 500) as utm_source, left(utm_campaign, 500) as utm_campaign,
@@ -68,7 +71,7 @@ with newest as (
     limit $limit
 )
 select s.* exclude (person_id, anonymous_id, user_id, first_message_id),
-    coalesce(left(o.person_id, 500), s.person_id) as person_id
+    left({PERSON_NOW}, 500) as person_id
 from newest s
 {AS_KNOWN_NOW}order by s.started_at desc, s.session_id
 """

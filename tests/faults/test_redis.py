@@ -80,7 +80,7 @@ class Valkey:
     def holds(self, world: World) -> dict[bytes, bytes]:
         """The devices' states of that warehouse, as they are stored once all is written."""
         world.graph.flush()
-        prefix = f"stitchline:{world.warehouse.warehouse_id}:device:".encode()
+        prefix = f"stitchline:{{{world.warehouse.warehouse_id}}}:device:".encode()
         keys = sorted(self.client.scan_iter(prefix + b"*", count=1000))
         values: list[Any] = self.client.mget(keys)
         return {key.removeprefix(prefix): value for key, value in zip(keys, values, strict=True)}
@@ -102,7 +102,7 @@ def emptied(valkey: Valkey, world: World, tmp_path: Path) -> None:
 
 
 def without_its_word(valkey: Valkey, world: World, tmp_path: Path) -> None:
-    valkey.client.delete(f"stitchline:{world.warehouse.warehouse_id}:meta")
+    valkey.client.delete(f"stitchline:{{{world.warehouse.warehouse_id}}}:meta")
 
 
 def put_back_to_an_older_copy(valkey: Valkey, world: World, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def swapped_for_that_of_another_warehouse(valkey: Valkey, world: World, tmp_path
 
 def of_another_generation(valkey: Valkey, world: World, tmp_path: Path) -> None:
     """What a restored copy of the same warehouse leaves that was served beside this one."""
-    valkey.client.hset(f"stitchline:{world.warehouse.warehouse_id}:meta", "generation", "another")
+    valkey.client.hset(f"stitchline:{{{world.warehouse.warehouse_id}}}:meta", "generation", "another")
 
 
 @pytest.mark.parametrize("cached", [1, graph.CACHED_DEVICES])

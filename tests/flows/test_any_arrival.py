@@ -23,11 +23,22 @@ from hypothesis import strategies as st
 from flows.reconcile import compare
 from flows.rules import FlowRules
 from flows.sessions import SESSIONS, SessionRules
+from identity.claims import LinkRules
 from tests.crowds import crowds, of_crowds
 from tests.flows.reference import BACKGROUND, LOGOUTS, Session, sessions_of
 from tests.flows.sent import FIREFOX, GOOGLEBOT, Sent
-from tests.identity.reference import owners_of, persons_of
-from tests.identity.worlds import IN_MEMORY, MICROSECOND, NEVER, SESSION_PERSONS_NOW, START, World, clear
+from tests.identity.reference import owners_of, persons_of, verdicts_of
+from tests.identity.worlds import (
+    IN_MEMORY,
+    MICROSECOND,
+    NEVER,
+    SESSION_PERSONS_NOW,
+    START,
+    VERDICTS,
+    World,
+    clear,
+    limits_of,
+)
 
 MILLISECOND = timedelta(milliseconds=1)
 MINUTE = timedelta(minutes=1)
@@ -100,6 +111,13 @@ RULES = st.builds(
     split_at_midnight=st.sampled_from([False, False, True]),
     split_on_campaign=st.sampled_from([False, False, True]),
 )
+LINKS = [
+    LinkRules(),
+    LinkRules(),
+    LinkRules(users_of_device=1),
+    LinkRules(devices_of_user=1, within=HOUR),
+    LinkRules(users_of_device=1, devices_of_user=1, within=30 * DAY, look_back=DAY),
+]
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,7 @@ class History:
 @dataclass(frozen=True)
 class Stream:
     rules: SessionRules
+    links: LinkRules
     has_kafka_times: bool
     histories: Sequence[History]
     then: Sequence[str]
@@ -230,7 +249,9 @@ def streams(draw: st.DrawFn) -> Stream:
     crowd = [told_apart(history, number) for number, history in enumerate(draw(crowds(histories(), MANY)))]
     then = st.sampled_from(["", "", "", "restart", "without Redis", "forgetful", "another partition"])
     commits = max(len(history.pieces) for history in crowd)
-    return Stream(draw(RULES), draw(st.booleans()), crowd, [draw(then) for _ in range(commits)])
+    return Stream(
+        draw(RULES), draw(st.sampled_from(LINKS)), draw(st.booleans()), crowd, [draw(then) for _ in range(commits)]
+    )
 
 
 def told_apart(history: History, number: int) -> History:
@@ -267,7 +288,7 @@ def told_apart(history: History, number: int) -> History:
 @of_crowds(MANY)
 @given(streams())
 def test_stream_and_batch_and_reference_agree(redis_url: str, stream: Stream) -> None:
-    rules = FlowRules(sessions=stream.rules)
+    rules = FlowRules(sessions=stream.rules, links=stream.links)
     world = World(IN_MEMORY, redis_url, rules)
     with world.opened():
         told = Told(world, stream)
@@ -377,7 +398,9 @@ class Told:
     def check(self) -> None:
         self._check_counts()
         events = [(sent, at) for sent, at, _ in self.first.values()]
-        persons = persons_of([sent.said(at) for sent, at in events])
+        said, limits = [sent.said(at) for sent, at in events], limits_of(self.world.rules)
+        persons = persons_of(said, limits)
+        assert Counter(self.world.rows(VERDICTS)) == Counter(verdicts_of(said, limits))
         assert Counter(self.world.rows(EVENTS_NOW)) == Counter(
             (sent.anonymous_id, sent.message_id, at, persons[sent.anonymous_id, sent.message_id]) for sent, at in events
         )
@@ -443,7 +466,7 @@ class Told:
         shown = self._shown()
         assert not any(row["is_open"] for row in shown)
         self._check_what_changed(shown)
-        owners = owners_of([sent.said(at) for sent, at, _ in self.first.values()])
+        owners = owners_of([sent.said(at) for sent, at, _ in self.first.values()], limits_of(self.world.rules))
         found = self.world.rows("select kind, id, person_id from stream.identities")
         assert Counter(found) == Counter((*key, owner) for key, owner in owners.items())
         by_device: dict[str | None, list[dict[str, Any]]] = {}

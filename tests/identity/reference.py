@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 from tests.flows.reference import LOGOUTS, is_legal
 
-THIRTY_DAYS = timedelta(days=30)
+
+class Limits(NamedTuple):
+    """The numbers in the rules."""
+
+    look_back: timedelta = timedelta(days=30)
+    users_of_device: int = 3
+    devices_of_user: int = 20
+    within: timedelta = timedelta(days=7)
+
+
+LIMITS = Limits()
 
 Key = tuple[datetime, bytes]
 """When, and by which message: what events are ordered by."""
@@ -39,22 +49,25 @@ class Act(NamedTuple):
     user: str | None
 
 
-def persons_of(events: Iterable[Said]) -> dict[tuple[str | None, str], str | None]:
+def persons_of(events: Iterable[Said], limits: Limits = LIMITS) -> dict[tuple[str | None, str], str | None]:
     """The person of every event, by (anonymous_id, message_id), as known when all of `events` are."""
     events = list(events)
     acts = _acts_by_device(events)
-    return {(event.anonymous_id, event.message_id): _person(event, acts) for event in events}
+    shared, held = _shared(acts, limits), held_of(acts, limits)
+    return {(event.anonymous_id, event.message_id): _person(event, acts, shared, held, limits) for event in events}
 
 
-def owners_of(events: Iterable[Said]) -> dict[tuple[str, str], str]:
+def owners_of(events: Iterable[Said], limits: Limits = LIMITS) -> dict[tuple[str, str], str]:
     """Whose each id is after the last act, by ("anonymous" or "user", id), as known when all of `events` are."""
     events = list(events)
     acts = _acts_by_device(events)
+    held = held_of(acts, limits)
     owners = {("user", event.user_id): event.user_id for event in events if event.user_id and is_legal(event.user_id)}
     for device in {event.anonymous_id for event in events} | set(acts):
         if device is not None:
             last = _latest(acts.get(device, []))
-            owners["anonymous", device] = last.user if last is not None and last.user is not None else f"anon:{device}"
+            owner = last.user if last is not None and (last.user, device) not in held else None
+            owners["anonymous", device] = owner or f"anon:{device}"
     return owners
 
 
@@ -81,7 +94,47 @@ def _acts(event: Said, users: Collection[str | None]) -> Iterable[tuple[str, Act
         yield event.previous_id, Act(event.key, event.user_id)
 
 
-def _person(event: Said, acts: dict[str, list[Act]]) -> str | None:
+def verdicts_of(events: Iterable[Said], limits: Limits = LIMITS) -> set[tuple[str, str, str | None]]:
+    """What is shared and held: (verdict, anonymous_id, user_id)."""
+    acts = _acts_by_device(list(events))
+    shared: set[tuple[str, str, str | None]] = {("shared", device, None) for device in _shared(acts, limits)}
+    return shared | {("held", device, user) for user, device in held_of(acts, limits)}
+
+
+def _shared(acts: dict[str, list[Act]], limits: Limits) -> set[str]:
+    """Rule 6: devices that more than so many users claim within the time, counted from any claim on."""
+    shared = set()
+    for device, mine in acts.items():
+        claims = [act for act in mine if act.user is not None]
+        for first in claims:
+            users = {c.user for c in claims if first.key[0] <= c.key[0] <= first.key[0] + limits.within}
+            if len(users) > limits.users_of_device:
+                shared.add(device)
+    return shared
+
+
+def held_of(acts: dict[str, list[Act]], limits: Limits) -> set[tuple[str, str]]:
+    """Rule 6: (user, device) where the user claimed so many other devices before, within the time before."""
+    firsts: dict[tuple[str, str], Key] = {}
+    for device, mine in acts.items():
+        for act in mine:
+            if act.user is not None:
+                firsts[act.user, device] = min(act.key, firsts.get((act.user, device), act.key))
+    held = set()
+    for (user, device), key in firsts.items():
+        before = [
+            other
+            for (who, other), when in firsts.items()
+            if who == user and (when, other.encode()) < (key, device.encode()) and when[0] >= key[0] - limits.within
+        ]
+        if len(before) >= limits.devices_of_user:
+            held.add((user, device))
+    return held
+
+
+def _person(
+    event: Said, acts: dict[str, list[Act]], shared: set[str], held: set[tuple[str, str]], limits: Limits
+) -> str | None:
     if is_legal(event.user_id):
         return event.user_id
     if event.anonymous_id is None:
@@ -91,12 +144,11 @@ def _person(event: Said, acts: dict[str, list[Act]]) -> str | None:
     before = [act for act in mine if act.key < event.key or (act.key == event.key and act.user is not None)]
     after = [act for act in mine if act.key > event.key]
     present = _latest(before)
-    if present is not None and present.user is not None:
-        return present.user
-    coming = None if event.name in LOGOUTS else _earliest(after)
-    if coming is not None and coming.user is not None and coming.key[0] - event.event_at <= THIRTY_DAYS:
-        return coming.user
-    return f"anon:{event.anonymous_id}"
+    owner = present.user if present is not None else None
+    coming = None if event.name in LOGOUTS or event.anonymous_id in shared else _earliest(after)
+    if owner is None and coming is not None and coming.key[0] - event.event_at <= limits.look_back:
+        owner = coming.user
+    return f"anon:{event.anonymous_id}" if owner is None or (owner, event.anonymous_id) in held else owner
 
 
 def _latest(acts: list[Act]) -> Act | None:

@@ -52,6 +52,32 @@ CASES = {
         [alias("h", 5, "w", "v"), anon("i", 6, "v")],
     ],
     "a device known by an e-mail alone, and a restart": [[email("a", 0)], RESTART, [login("b", 1, "u")]],
+    "a fourth user, and then a fifth, on a browser that many share": [
+        [anon("a", 0)],
+        [login("b", 1, "u")],
+        [anon("c", 2), login("d", 3, "v")],
+        [login("e", 4, "w"), logout("f", 5), anon("g", 6)],
+        [login("h", 7, "x")],
+        RESTART,
+        [logout("i", 8), anon("j", 9)],
+        [login("k", 10, "y")],
+    ],
+    "the second of four users is late": [
+        [anon("a", 0), login("b", 1, "u")],
+        [login("d", 3, "w"), login("e", 4, "x")],
+        [anon("f", 5)],
+        [login("c", 2, "v")],
+    ],
+    "twenty-five devices of one user, and one of them earlier than was known": [
+        [anon(f"a{i:02}", i, f"d{i:02}") for i in range(25)],
+        [login(f"b{i:02}", 100 + i, "u", f"d{i:02}") for i in range(18)],
+        [login(f"b{i:02}", 100 + i, "u", f"d{i:02}") for i in range(18, 22)],
+        RESTART,
+        [login(f"b{i:02}", 100 + i, "u", f"d{i:02}") for i in range(22, 25)],
+        [login("c24", 99, "u", "d24")],
+        [anon("d24", 200, "d24"), anon("d19", 200, "d19"), login("e19", 201, "w", "d19")],
+        [login("e", 60 * 24 * 10, "u", "d30")],
+    ],
     "a logout that carries the first user": [[anon("a", 0)], [logout("b", 1, user="u")], [anon("c", 2)]],
 }
 

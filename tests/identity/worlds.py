@@ -24,7 +24,7 @@ from identity.stitch import Stitcher
 from sinks.warehouse import Warehouse
 from stitchline.errors import WarehouseUnwritable
 from tests.flows.reference import sessions_of
-from tests.identity.reference import Said, persons_of
+from tests.identity.reference import Limits, Said, owners_of, persons_of, verdicts_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -57,7 +57,7 @@ class World:
 
     def start(self, limits: CheckpointLimits = NEVER) -> None:
         self.graph = Graph(self.redis_url, self.warehouse.warehouse_id, self.warehouse.generation, threading.Event())
-        stitcher = Stitcher(self.graph, self.rules.legal, self.rules.sessions.logout_events)
+        stitcher = Stitcher(self.graph, self.rules.legal, self.rules.sessions.logout_events, self.rules.links)
         stitcher.recover(self.warehouse)
         self.checkpointer = Checkpointer(self.warehouse, stitcher, self.rules, limits, unwritable=self.unwritable)
 
@@ -125,7 +125,7 @@ def record(said: Said) -> bytes:
 
 def clear(redis_url: str, warehouse_id: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        for key in client.scan_iter(f"stitchline:{warehouse_id}:*"):
+        for key in client.scan_iter(f"stitchline:{{{warehouse_id}}}:*"):
             client.delete(key)
 
 
@@ -148,9 +148,21 @@ from stream.sessions s left join stream.person_overrides o
 """
 
 
+VERDICTS = "select verdict, anonymous_id, user_id from stream.identity_verdicts where verdict in ('shared', 'held')"
+
+
+def limits_of(rules: FlowRules) -> Limits:
+    """The numbers of `rules`, as the reference takes them."""
+    links = rules.links
+    return Limits(links.look_back, links.users_of_device, links.devices_of_user, links.within)
+
+
 def check(world: World, events: list[Said]) -> None:
     """Against the references; `events` without copies."""
-    persons = persons_of(events)
+    limits = limits_of(world.rules)
+    persons = persons_of(events, limits)
+    assert {(kind, name): who for kind, name, who in world.rows("from stream.identities")} == owners_of(events, limits)
+    assert sorted(world.rows(VERDICTS), key=str) == sorted(verdicts_of(events, limits), key=str)
     assert sorted(world.rows(PERSONS_NOW), key=str) == sorted(((*key, who) for key, who in persons.items()), key=str)
     expected = sessions_of([as_event(said) for said in events], RULES.sessions)
     names = SESSIONS.names()

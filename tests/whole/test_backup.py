@@ -17,7 +17,7 @@ from tests.whole.runs import EVENTS, SESSIONS, Run
 
 def identity_state(run: Run) -> dict[bytes, bytes]:
     """What Redis holds of the run's devices."""
-    prefix = f"stitchline:{run.value('select warehouse_id from stream.warehouse')}:device:".encode()
+    prefix = f"stitchline:{{{run.value('select warehouse_id from stream.warehouse')}}}:device:".encode()
     with redis.Redis.from_url(run.redis_url) as client:
         keys = sorted(client.scan_iter(prefix + b"*", count=10_000))
         values: list[bytes] = client.mget(keys)
@@ -28,7 +28,7 @@ def covered(run: Run) -> tuple[str, dict[str, int]]:
     """The generation of what Redis holds, and the offsets that it covers."""
     warehouse_id = run.value("select warehouse_id from stream.warehouse")
     with redis.Redis.from_url(run.redis_url) as client:
-        meta = client.hgetall(f"stitchline:{warehouse_id}:meta")
+        meta = client.hgetall(f"stitchline:{{{warehouse_id}}}:meta")
     return meta[b"generation"].decode(), json.loads(meta[b"offsets"])
 
 

@@ -220,13 +220,13 @@ def test_redis_emptied_between_two_runs(run: Run, redis_url: str, tmp_path: Path
         replay(each, first, tmp_path / "first.jsonl")
         warehouse_id = each.value("select warehouse_id from stream.warehouse")
         with redis.Redis.from_url(redis_url) as client:
-            assert client.exists(f"stitchline:{warehouse_id}:device:d")
+            assert client.exists(f"stitchline:{{{warehouse_id}}}:device:d")
             if each is run:
                 clear(redis_url, warehouse_id)
-                assert not list(client.scan_iter(f"stitchline:{warehouse_id}:*"))
+                assert not list(client.scan_iter(f"stitchline:{{{warehouse_id}}}:*"))
         replay(each, second, tmp_path / "second.jsonl")
         with redis.Redis.from_url(redis_url) as client:
-            assert client.exists(f"stitchline:{warehouse_id}:device:d")
+            assert client.exists(f"stitchline:{{{warehouse_id}}}:device:d")
     assert identity(run) == identity(steady)
     assert persons_now(run) == {
         "a": "u",
