@@ -283,3 +283,8 @@ def _explain(problem: Any) -> tuple[str, str]:
 def _differ(one: Value, other: Value) -> bool:
     """Whether two values are different in JSON's eyes: 1 and 1.0 are one number, 1 and true are two values."""
     return isinstance(one, bool) is not isinstance(other, bool) or one != other
+
+
+def definitions(folder: Path | None) -> list[FunnelDefinition]:
+    """The definitions in `folder`, by file name; none without a folder. Raises DefinitionError for a wrong one."""
+    return [load_definition(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []

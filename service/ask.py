@@ -15,7 +15,10 @@ import duckdb
 import httpx
 
 from flows.reconcile import Reconciliation, reconcile
-from funnels.definition import FunnelDefinition
+from flows.rules import FlowRules
+from funnels.definition import FunnelDefinition, definitions
+from service import people
+from service.people import PersonChange
 from service.settings import Settings
 from service.web.api import KEY_HEADER
 from service.web.app import create_app
@@ -43,6 +46,12 @@ class _Unserved:
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         return reconcile(self.warehouse, self.settings.flow_rules(), since=since, mend=mend)
+
+    def rules(self) -> FlowRules:
+        return self.settings.flow_rules()
+
+    def change_persons(self, change: PersonChange) -> dict[str, Any]:
+        return people.change(self.warehouse, definitions(self.settings.funnels), change)
 
     def back_up(self, folder: Path) -> Manifest:
         return back_up(self.warehouse, folder)

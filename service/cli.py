@@ -5,6 +5,7 @@ Exit status: 0 done, 1 found or failed, 2 used wrongly.
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import sys
@@ -37,6 +38,8 @@ cli = typer.Typer(
 )
 dead_letters = typer.Typer(no_args_is_help=True, help="Records that are no acceptable events.")
 cli.add_typer(dead_letters, name="dead-letters")
+identity = typer.Typer(no_args_is_help=True, help="Who is behind an id, and why; merging persons and undoing it.")
+cli.add_typer(identity, name="identity")
 
 WarehouseOption = Annotated[
     Path | None,
@@ -213,6 +216,101 @@ def list_dead_letters(
     params = {"limit": limit} | ({"reason": reason} if reason else {})
     found = ask(_settings(warehouse, config), "GET", "/api/dead-letters", params=params)
     _answer(found, as_json, show.dead_letters)
+
+
+PersonArgument = Annotated[str, typer.Argument(metavar="PERSON", help="Who stays: a user id, or anon:ID of a device.")]
+OtherArgument = Annotated[str, typer.Argument(metavar="OTHER", help="Who counts to that person.")]
+BecauseOption = Annotated[str, typer.Option("--because", help="Why; kept in the ledger.")]
+ActorOption = Annotated[str | None, typer.Option("--as", help="Who does it [default: your login]; kept in the ledger.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what it would change, and change nothing.")]
+
+
+@identity.command("show")
+def show_identity(
+    asked: Annotated[str, typer.Argument(metavar="ID", help="A user id, an anonymous id, or a person_id.")],
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The persons behind an id.
+
+    Their devices, who had each of them when, and the messages that say so.
+    """
+    found = ask(_settings(warehouse, config), "GET", "/api/identity", params={"id": asked})
+    _answer(found, as_json, show.persons)
+
+
+@identity.command()
+def merge(
+    person: PersonArgument,
+    other: OtherArgument,
+    because: BecauseOption,
+    actor: ActorOption = None,
+    dry_run: DryRunOption = False,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count one person to another.
+
+    Known users never merge by themselves. `stitchline identity unmerge` takes it back, and leaves no trace but the two
+    acts in the ledger.
+    """
+    _change_persons("merge", person, other, because, actor, dry_run, _settings(warehouse, config), as_json)
+
+
+@identity.command()
+def unmerge(
+    person: PersonArgument,
+    other: OtherArgument,
+    because: BecauseOption,
+    actor: ActorOption = None,
+    dry_run: DryRunOption = False,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a merge back, as if it had never been."""
+    _change_persons("unmerge", person, other, because, actor, dry_run, _settings(warehouse, config), as_json)
+
+
+@identity.command()
+def refused(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many at most.")] = 100,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What the rules do not link, the most frequent first."""
+    found = ask(_settings(warehouse, config), "GET", "/api/identity/refused", params={"limit": limit})
+    _answer(found, as_json, show.rows)
+
+
+@identity.command()
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many of each at most.")] = 20,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The users with the most devices, and the devices with the most users."""
+    found = ask(_settings(warehouse, config), "GET", "/api/identity/audit", params={"limit": limit})
+    _answer(found, as_json, show.audit)
+
+
+def _change_persons(
+    kind: str,
+    person: str,
+    other: str,
+    because: str,
+    actor: str | None,
+    dry_run: bool,
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    asked = {"kind": kind, "person": person, "other": other, "because": because, "dry_run": dry_run}
+    told = ask(settings, "POST", "/api/identity/change", asked | {"actor": actor or getpass.getuser()})
+    _answer(told, as_json, show.person_change)
 
 
 @cli.command()

@@ -15,17 +15,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import uvicorn
 
 from flows.reconcile import Reconciliation, reconcile
-from funnels.definition import FunnelDefinition, load_definition
+from flows.rules import FlowRules
+from funnels.definition import FunnelDefinition, definitions
+from service import people
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
 from service.nightly import Nightly
+from service.people import PersonChange
 from service.settings import Settings
 from service.web.app import create_app
 from service.web.view import FlowState
@@ -116,7 +119,7 @@ class Service:
         """`any_port`: where the port of the settings is taken, the page takes any free one."""
         self._settings = settings
         self._stopping = stopping
-        self._funnels = _definitions(settings.funnels)
+        self._funnels = definitions(settings.funnels)
         self._failure: BaseException | None = None
         self._reconciling = threading.Lock()
         self._comparing: duckdb.DuckDBPyConnection | None = None
@@ -207,6 +210,23 @@ class Service:
             log.error(_DRIFT, found.differing, found.sessions, extra=told)
         return found
 
+    def rules(self) -> FlowRules:
+        return self._settings.flow_rules()
+
+    def change_persons(self, change: PersonChange) -> dict[str, Any]:
+        told = people.change(self.warehouse, self._funnels, change)
+        if not change.dry_run:
+            log.info(
+                "%s: %s of %r and %r, because %s",
+                change.actor,
+                change.kind,
+                change.person,
+                change.other,
+                change.because,
+                extra={"act_id": told["act_id"]},
+            )
+        return told
+
     def _end_comparing(self) -> None:
         """Interrupts a comparison that runs, statement by statement; one that mends is waited for."""
         while not self._reconciling.acquire(timeout=0.05):
@@ -241,8 +261,3 @@ def _bound(host: str, port: int, *, any_port: bool) -> socket.socket:
             host=host,
             port=port,
         ) from error
-
-
-def _definitions(folder: Path | None) -> list[FunnelDefinition]:
-    """The definitions in `folder`, by file name."""
-    return [load_definition(path) for path in sorted(folder.glob("*.json"))] if folder is not None else []

@@ -180,3 +180,59 @@ def _seconds(value: float | None) -> str:
         if value >= size:
             return f"{value / size:.1f} {unit}"
     return f"{value:.1f} s"
+
+
+def persons(told: dict[str, Any]) -> None:
+    for person in told["persons"]:
+        out.print(
+            f"[bold]{plain(person['person_id'])}[/bold]: {person['events']:,} events, {person['sessions']:,} sessions"
+        )
+        if len(person["members"]) > 1:
+            out.print(f"  with {plain(', '.join(person['members'][1:]))}, merged by an operator")
+        for act in person["acts"]:
+            both = f"{plain(act['person_id'])} and {plain(act['other_person_id'])}"
+            done = f"  {act['done_at']}  {act['kind']} of {both} by {plain(act['actor'])}: {plain(act['because'])}"
+            out.print(done, soft_wrap=True)
+        for device in person["devices"]:
+            _device(device)
+        if person["more_devices"]:
+            out.print(f"  and {person['more_devices']:,} devices more")
+        if person["verdicts"]:
+            out.print("  What the rules did not link:")
+            names = ("verdict", "reason", "anonymous_id", "user_id", "event_at")
+            rows([{name: verdict[name] for name in names} for verdict in person["verdicts"]])
+
+
+def _device(device: dict[str, Any]) -> None:
+    marks = [", shared" if device["is_shared"] else ""] + [f", not linked to {user}" for user in device["held_for"]]
+    out.print(
+        f"  device {plain(device['anonymous_id'])}: {device['events']:,} events, {device['sessions']:,} sessions"
+        f"{plain(''.join(marks))}",
+        soft_wrap=True,
+    )
+    for stretch in device["timeline"]:
+        since, until = stretch["from"] or "the beginning", stretch["to"] or "now"
+        out.print(f"    from {since} to {until}: {plain(stretch['person_id'])}", soft_wrap=True)
+    for fact in device["evidence"]:
+        who = f" by {fact['user_id']}" if fact["user_id"] is not None else ""
+        out.print(
+            f"    {fact['event_at']}  {fact['kind']}{plain(who)}, message {plain(fact['message_id'])}", soft_wrap=True
+        )
+
+
+def person_change(told: dict[str, Any]) -> None:
+    verb, changes = ("would be", "would change") if told["dry_run"] else ("is", "change")
+    for person in told["persons"]:
+        out.print(f"{plain(person['person_id'])} {verb} {plain(person['is'])}; it was {plain(person['was'])}.")
+    out.print(f"{told['events']:,} events and {told['sessions']:,} sessions {changes} their person.")
+    for funnel in told["funnels"]:
+        out.print(f"Funnel {plain(funnel['name'])}: {funnel['was']} before, {funnel['is']} after.")
+    if told["dry_run"]:
+        out.print("Nothing was changed.")
+
+
+def audit(told: dict[str, Any]) -> None:
+    out.print("Users with the most devices:")
+    rows(told["users"])
+    out.print("Devices with the most users:")
+    rows(told["devices"])

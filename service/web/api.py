@@ -17,6 +17,8 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, R
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
+from service import people
+from service.people import PersonChange
 from service.web import readings
 from service.web.metrics import Metrics
 from service.web.models import (
@@ -194,6 +196,37 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
         if key is not None and not hmac.compare_digest(shown.encode(), key.encode()):
             raise HTTPException(403, "only the service's own user may have files written: use `stitchline backup`")
         return view.back_up(Path(asked.directory))
+
+    @router.get("/api/identity", tags=["identity"], responses={404: {"model": Problem}})
+    def identity(
+        asked: Annotated[str, Query(alias="id", description="A user id, an anonymous id, or a person_id.")],
+    ) -> dict[str, Any]:
+        """The persons behind an id: their devices, who had each when, and the messages that say so."""
+        with reading("the persons") as con:
+            persons = people.show(con, view.rules(), asked)
+        if not persons:
+            raise HTTPException(404, f"nobody has the id {asked[:200]!r}")
+        return {"id": asked, "persons": persons}
+
+    @router.get("/api/identity/refused", tags=["identity"])
+    def refused(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
+        """What the rules do not link, the most frequent first: refused ids, shared devices, held links."""
+        with reading("the verdicts") as con:
+            return query_rows(con, people.REFUSED, {"limit": limit})
+
+    @router.get("/api/identity/audit", tags=["identity"])
+    def audit(limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> dict[str, list[dict[str, Any]]]:
+        """The users with the most devices, and the devices with the most users."""
+        with reading("the audit") as con:
+            return {
+                "users": query_rows(con, people.MOST_CLAIMED, {"limit": limit}),
+                "devices": query_rows(con, people.MOST_SHARED, {"limit": limit}),
+            }
+
+    @router.post("/api/identity/change", tags=["identity"], responses={422: {"model": Problem}})
+    def change_persons(asked: PersonChange) -> dict[str, Any]:
+        """Merges two persons, or takes that back. It shows at once, and is kept in the ledger."""
+        return view.change_persons(asked)
 
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import duckdb
 
 from flows.reconcile import Reconciliation
+from flows.rules import FlowRules
 from funnels import FunnelDefinition
+from service.people import PersonChange
 from sinks.backups import Manifest
 from sinks.warehouse import Progress
 
@@ -98,6 +100,14 @@ class ServiceView(Protocol):
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         """Compares the stream's sessions with the batch definition, and rewrites what differs if asked to."""
+        ...
+
+    def rules(self) -> FlowRules:
+        """By which sessions and persons are told."""
+        ...
+
+    def change_persons(self, change: PersonChange) -> dict[str, Any]:
+        """Merges two persons, or takes that back, and says what it changes."""
         ...
 
     def back_up(self, folder: Path) -> Manifest:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import uvicorn
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
+from service.people import PersonChange
 from service.web import FlowState, PartitionState
 from sinks.backups import Manifest
 
@@ -56,6 +58,12 @@ class Shop:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return self.definitions
+
+    def rules(self) -> FlowRules:
+        return FlowRules()
+
+    def change_persons(self, change: PersonChange) -> dict[str, Any]:
+        raise AssertionError("nothing here writes persons")
 
     def back_up(self, folder: Path) -> Manifest:
         raise AssertionError("nothing here makes backups")
