@@ -18,10 +18,10 @@ from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
 from service import people
-from service.people import PersonChange
 from service.settings import Settings
 from service.web.api import KEY_HEADER
 from service.web.app import create_app
+from service.web.models import PersonChange
 from service.web.view import FlowState
 from sinks.backups import Manifest, back_up
 from sinks.warehouse import Warehouse

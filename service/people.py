@@ -9,13 +9,13 @@ from typing import Any
 
 import duckdb
 import polars as pl
-from pydantic import BaseModel, Field
 
 from flows.rules import FlowRules
 from funnels import FunnelDefinition, run_funnel
 from identity import ledger, operators
 from identity.claims import BEGINNING, END, compact, merged, sharing_claim, timeline
 from identity.ids import PERSON_PREFIX, device_person
+from service.web.models import PersonChange
 from service.web.rows import iso_utc, query_rows
 from sinks.warehouse import Warehouse
 
@@ -97,17 +97,6 @@ select anonymous_id, count(distinct user_id) as users, min(event_at) as first_at
 from stream.identity_facts where user_id is not null and anonymous_id is not null
 group by anonymous_id order by users desc, anonymous_id limit $limit
 """
-
-
-class PersonChange(BaseModel):
-    """What an operator wants to be done about two persons."""
-
-    kind: operators.Kind = Field(description="merge, or unmerge, which takes a merge back.")
-    person: str = Field(description="Who stays: a user id, or anon: and an anonymous id.", min_length=1)
-    other: str = Field(description="Who counts to that person from now on, or no longer.", min_length=1)
-    because: str = Field(description="Why; kept in the ledger.", min_length=1, max_length=2000, pattern=r"\S")
-    actor: str = Field(description="Who does it; kept in the ledger.", min_length=1, max_length=200, pattern=r"\S")
-    dry_run: bool = Field(default=False, description="Say what it would change, and change nothing.")
 
 
 def change(warehouse: Warehouse, funnels: Sequence[FunnelDefinition], asked: PersonChange) -> dict[str, Any]:

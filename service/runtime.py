@@ -28,9 +28,9 @@ from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
 from service.nightly import Nightly
-from service.people import PersonChange
 from service.settings import Settings
 from service.web.app import create_app
+from service.web.models import PersonChange
 from service.web.view import FlowState
 from sinks.backups import Manifest, back_up
 from sinks.dead_letters import SUFFIX

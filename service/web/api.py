@@ -18,7 +18,6 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, R
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from service import people
-from service.people import PersonChange
 from service.web import readings
 from service.web.metrics import Metrics
 from service.web.models import (
@@ -26,6 +25,7 @@ from service.web.models import (
     DeadLetters,
     Health,
     PartitionAnswer,
+    PersonChange,
     Problem,
     Readiness,
     ReconcileQuestion,

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, Field
 
+from identity.operators import Kind
+
 
 class Problem(BaseModel):
     """Why a request was not answered."""
@@ -17,6 +19,17 @@ class Problem(BaseModel):
 class ReconcileQuestion(BaseModel):
     since: AwareDatetime | None = Field(default=None, description="Only sessions that began then or later.")
     repair: bool = Field(default=False, description="Rewrite what differs.")
+
+
+class PersonChange(BaseModel):
+    """What an operator wants to be done about two persons."""
+
+    kind: Kind = Field(description="merge, or unmerge, which takes a merge back.")
+    person: str = Field(description="Who stays: a user id, or anon: and an anonymous id.", min_length=1)
+    other: str = Field(description="Who counts to that person from now on, or no longer.", min_length=1)
+    because: str = Field(description="Why; kept in the ledger.", min_length=1, max_length=2000, pattern=r"\S")
+    actor: str = Field(description="Who does it; kept in the ledger.", min_length=1, max_length=200, pattern=r"\S")
+    dry_run: bool = Field(default=False, description="Say what it would change, and change nothing.")
 
 
 class BackupQuestion(BaseModel):

@@ -14,7 +14,7 @@ import duckdb
 from flows.reconcile import Reconciliation
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
-from service.people import PersonChange
+from service.web.models import PersonChange
 from sinks.backups import Manifest
 from sinks.warehouse import Progress
 

@@ -18,8 +18,8 @@ from fastapi import FastAPI
 from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
-from service.people import PersonChange
 from service.web import FlowState, PartitionState
+from service.web.models import PersonChange
 from sinks.backups import Manifest
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
