@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+from tests.whole.test_identity import CASES
+
 TOP = Path(__file__).parents[1]
 NAMED = re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`", (TOP / "docs" / "guarantees.md").read_text(encoding="utf-8"))
 
@@ -31,3 +33,10 @@ def test_every_promise_names_one() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| promise", "| ---"))]
     assert rows
     assert [row for row in rows if "::" not in row] == []
+
+
+def test_every_case_of_identity_is_a_test() -> None:
+    page = (TOP / "docs" / "identity.md").read_text(encoding="utf-8").partition("## Cases")[2]
+    told = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")]
+    assert told[2:] == sorted(CASES, key=told.index)
+    assert len(CASES) >= 20

@@ -107,6 +107,126 @@ CASES: dict[str, tuple[list[bytes], dict[str, str]]] = {
         ],
         {"a": "v", "b": "u", "c": "u", "e": "v"},
     ),
+    "a private window": (
+        [
+            viewed("a", "10:00:00", "d1"),
+            viewed("b", "10:01:00", "d2"),
+            signed_up("c", "10:05:00", "u", "d2"),
+            viewed("e", "10:10:00", "d1"),
+        ],
+        {"a": "anon:d1", "b": "u", "c": "u", "e": "anon:d1"},
+    ),
+    "the same user after a logout": (
+        [
+            signed_up("a", "10:00:00", "u"),
+            signed_out("b", "10:05:00"),
+            viewed("c", "10:10:00"),
+            signed_up("e", "10:15:00", "u"),
+        ],
+        {"a": "u", "b": "u", "c": "u", "e": "u"},
+    ),
+    "two logins at the same instant": (
+        [
+            viewed("a", "10:00:00"),
+            signed_up("c", "10:05:00", "v"),
+            signed_up("b", "10:05:00", "u"),
+            viewed("bb", "10:05:00"),
+            viewed("e", "10:06:00"),
+        ],
+        {"a": "u", "b": "u", "bb": "u", "c": "v", "e": "v"},
+    ),
+    "a late login that pre-dates another": (
+        [
+            viewed("a", "10:00:00"),
+            viewed("f", "10:15:00"),
+            signed_up("c", "10:20:00", "v"),
+            signed_up("b", "10:10:00", "u"),
+        ],
+        {"a": "u", "b": "u", "f": "u", "c": "v"},
+    ),
+    "a chain of aliases": (
+        [viewed("a", "10:00:00"), alias("b", "10:05:00", "d", "x"), alias("c", "10:06:00", "x", "u")],
+        {"a": "x", "b": "x", "c": "u"},
+    ),
+    "aliases in a circle": (
+        [
+            signed_up("a", "10:00:00", "u", "d1"),
+            signed_up("b", "10:01:00", "v", "d2"),
+            alias("c", "10:05:00", "u", "v"),
+            alias("e", "10:06:00", "v", "u"),
+            viewed("f", "10:10:00", "d1"),
+            viewed("g", "10:10:00", "d2"),
+        ],
+        {"a": "u", "b": "v", "c": "v", "e": "u", "f": "u", "g": "v"},
+    ),
+    "an alias onto itself": (
+        [viewed("a", "10:00:00", "u"), alias("b", "10:05:00", "u", "u"), viewed("c", "10:10:00", "u")],
+        {"a": "anon:u", "b": "u", "c": "anon:u"},
+    ),
+    "an alias of what turns out to be a user": (
+        [
+            viewed("a", "10:00:00", "x"),
+            alias("b", "10:05:00", "x", "u"),
+            signed_up("c", "11:00:00", "x", "d2"),
+            viewed("e", "11:05:00", "d2"),
+        ],
+        {"a": "anon:x", "b": "u", "c": "x", "e": "x"},
+    ),
+    "the same text as user id and as anonymous id": (
+        [viewed("a", "10:00:00", "u"), signed_up("b", "10:05:00", "u", "d"), viewed("c", "10:10:00", "u")],
+        {"a": "anon:u", "b": "u", "c": "anon:u"},
+    ),
+    "server events without an anonymous id": (
+        [
+            viewed("a", "10:00:00"),
+            event("b", "10:01:00", None, event="Invoice Paid", userId="u"),
+            viewed("c", "10:02:00"),
+        ],
+        {"a": "anon:d", "b": "u", "c": "anon:d"},
+    ),
+    "a user id that changes its case": (
+        [signed_up("a", "10:00:00", "Ann"), signed_up("b", "10:05:00", "ann"), viewed("c", "10:10:00")],
+        {"a": "Ann", "b": "ann", "c": "ann"},
+    ),
+    "user ids of another Unicode form, or with a blank": (
+        [
+            signed_up("a", "10:00:00", "ren\u00e9"),
+            signed_up("b", "10:05:00", "rene\u0301"),
+            viewed("c", "10:06:00"),
+            signed_up("e", "10:10:00", "rene\u0301 "),
+            viewed("f", "10:15:00"),
+        ],
+        {"a": "ren\u00e9", "b": "rene\u0301", "c": "rene\u0301", "e": "rene\u0301 ", "f": "rene\u0301 "},
+    ),
+    "a browser that four people share in a week": (
+        [
+            viewed("a", "2026-01-01T10:00:00Z"),
+            signed_up("b", "2026-01-01T10:05:00Z", "u"),
+            signed_out("c", "2026-01-01T10:10:00Z"),
+            viewed("e", "2026-01-02T10:00:00Z"),
+            signed_up("f", "2026-01-02T10:05:00Z", "v"),
+            viewed("g", "2026-01-02T10:10:00Z"),
+            signed_up("h", "2026-01-03T10:00:00Z", "w"),
+            signed_up("i", "2026-01-08T10:05:00Z", "x"),
+            viewed("j", "2026-01-08T10:10:00Z"),
+        ],
+        {
+            "a": "anon:d",
+            "b": "u",
+            "c": "u",
+            "e": "anon:d",
+            "f": "v",
+            "g": "v",
+            "h": "w",
+            "i": "x",
+            "j": "x",
+        },
+    ),
+    "twenty-one devices of a user in a day": (
+        [viewed(f"a{i:02}", "10:00:00", f"d{i:02}") for i in range(21)]
+        + [signed_up(f"b{i:02}", f"11:{i:02}:00", "u", f"d{i:02}") for i in range(21)],
+        {f"{kind}{i:02}": "u" for kind in "ab" for i in range(21)} | {"a20": "anon:d20"},
+    ),
 }
 
 
@@ -175,6 +295,22 @@ def test_an_alias_between_two_users_is_refused_and_listed(run: Run, tmp_path: Pa
     assert run.rows("select * from stream.identities where kind = 'user' order by all") == [
         ("user", "u", "u"),
         ("user", "v", "v"),
+    ]
+
+
+def test_one_anonymous_id_for_thousands_of_users(run: Run, tmp_path: Path) -> None:
+    """A client that never makes a new one: everybody keeps what they did, and gets nothing of what others did."""
+    run.settings["FLOW__COMMIT_EVENTS"] = "1000"
+    events = [viewed("first", "09:00:00")]
+    for i in range(3_000):
+        at = f"1{i // 600}:{i // 10 % 60:02}:{i % 10 * 6:02}"
+        events += [signed_up(f"s{i:04}", at, f"u{i:04}"), viewed(f"v{i:04}", at)]
+    replay(run, events, tmp_path / "events.jsonl")
+    expected = {f"{kind}{i:04}": f"u{i:04}" for kind in "sv" for i in range(3_000)}
+    # A login comes before what was seen at the same instant, by the message ids; so nothing is somebody else's.
+    assert persons_now(run) == expected | {"first": "anon:d"}
+    assert run.rows("select verdict, anonymous_id, message_id from stream.identity_verdicts") == [
+        ("shared", "d", "s0003")
     ]
 
 
