@@ -265,12 +265,11 @@ class Stitcher:
             before = known.get(device, _NOTHING)
             if before.facts == state.facts:
                 continue
-            was, now = sharing_claim(before.facts, self._rules), sharing_claim(state.facts, self._rules)
+            was, now = (shared_device(device, facts, self._rules) for facts in (before.facts, state.facts))
             if was != now:
-                for into, claim in zip(rows, (now, was), strict=True):
-                    if claim is not None:
-                        into.append(("shared", device, None, claim.at, claim.message_id, _why_shared(self._rules)))
-        return _frame(rows[0], ledger.VERDICTS), _frame(rows[1], ledger.VERDICTS)
+                rows[0].extend(now)
+                rows[1].extend(was)
+        return verdict_frame(rows[0]), verdict_frame(rows[1])
 
     def _overrides(
         self,
@@ -376,14 +375,47 @@ def overrides_of(
     rules: LinkRules = DEFAULT,
 ) -> pl.DataFrame:
     """The whole timelines of `devices`, by all stored facts, as what stream.person_overrides has to say of them."""
-    told = {d: compact(facts) for d, facts in ledger.facts_of(con, legal, logout_events, devices)}
-    held = _users_by_device(ledger.held(con, devices=devices.to_list()))
+    facts: dict[str, tuple[Fact, ...]] = dict.fromkeys(devices.to_list(), ())
+    facts |= {device: compact(told) for device, told in ledger.facts_of(con, legal, logout_events, devices)}
+    return overrides_of_states(states_of(facts, ledger.held(con, devices=devices.to_list())), rules)
+
+
+def overrides_of_states(states: Mapping[str, DeviceState], rules: LinkRules) -> pl.DataFrame:
+    """The whole timelines of devices, as what stream.person_overrides has to say of them."""
     rows = [
         _override(device, stretch)
-        for device in devices.to_list()
-        for stretch in timeline(told.get(device, ()), rules, held.get(device, ()))
+        for device, state in states.items()
+        for stretch in timeline(state.facts, rules, state.held)
     ]
     return _frame(rows, ledger.OVERRIDES, "from_at", "to_at")
+
+
+def states_of(facts: Mapping[str, tuple[Fact, ...]], held: pl.DataFrame) -> dict[str, DeviceState]:
+    """The states of devices, by their compact facts and the links that are `held` (VERDICTS)."""
+    users = _users_by_device(held)
+    return {device: DeviceState(told, tuple(sorted(users.get(device, ())))) for device, told in facts.items()}
+
+
+def first_claims(facts: Mapping[str, tuple[Fact, ...]]) -> pl.DataFrame:
+    """When each user first claimed each device: user_id, anonymous_id, event_at, message_id."""
+    rows: list[tuple[object, ...]] = [
+        (user, device, *key, True) for device, told in facts.items() for user, key in _first_claims(told).items()
+    ]
+    return _frame(rows, _CLAIMS).drop("is_new")
+
+
+def shared_device(device: str, facts: Sequence[Fact], rules: LinkRules) -> list[tuple[object, ...]]:
+    """The verdict on a device with these compact facts, if it is shared: a row of VERDICTS, time in microseconds."""
+    claim = sharing_claim(facts, rules)
+    if claim is None:
+        return []
+    reason = f"claimed by more than {rules.users_of_device} users within {format_duration(rules.within)}"
+    return [("shared", device, None, claim.at, claim.message_id, reason)]
+
+
+def verdict_frame(rows: list[tuple[object, ...]]) -> pl.DataFrame:
+    """`rows` of verdicts, times in microseconds, as VERDICTS."""
+    return _frame(rows, ledger.VERDICTS)
 
 
 def held_links(first_claims: pl.DataFrame, rules: LinkRules) -> pl.DataFrame:
@@ -398,10 +430,6 @@ def held_links(first_claims: pl.DataFrame, rules: LinkRules) -> pl.DataFrame:
         return pl.DataFrame(schema=ledger.VERDICTS)
     reason = f"more than {rules.devices_of_user} devices claimed by one user within {format_duration(rules.within)}"
     return pl.concat(found).with_columns(verdict=pl.lit("held"), reason=pl.lit(reason)).select(ledger.VERDICTS.names())
-
-
-def _why_shared(rules: LinkRules) -> str:
-    return f"claimed by more than {rules.users_of_device} users within {format_duration(rules.within)}"
 
 
 def _users_by_device(verdicts: pl.DataFrame) -> dict[str, list[str]]:

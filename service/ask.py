@@ -71,18 +71,23 @@ def ask(
     StitchlineError with the API's own words if it failed.
     """
     file = settings.warehouse.path
-    if not file.exists():
-        raise WarehouseError(
-            f"There is no warehouse at {file}. `stitchline replay FILE` or `stitchline up` makes one; --warehouse or "
-            "STITCHLINE_WAREHOUSE names another.",
-            path=file,
-        )
+    has_to_exist(file)
     try:
         warehouse = Warehouse.open(file, memory_limit=settings.warehouse.memory_limit_alone)
     except WarehouseHeld:
         return _ask_service(file, method, path, body, params, patience)
     with warehouse:
         return asyncio.run(_ask_here(_Unserved(warehouse, settings), method, path, body, params))
+
+
+def has_to_exist(file: Path) -> None:
+    """Raises WarehouseError if there is no warehouse."""
+    if not file.exists():
+        raise WarehouseError(
+            f"There is no warehouse at {file}. `stitchline replay FILE` or `stitchline up` makes one; --warehouse or "
+            "STITCHLINE_WAREHOUSE names another.",
+            path=file,
+        )
 
 
 def address_file(warehouse: Path) -> Path:

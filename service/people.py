@@ -15,6 +15,7 @@ from funnels import FunnelDefinition, run_funnel
 from identity import ledger, operators
 from identity.claims import BEGINNING, END, compact, merged, sharing_claim, timeline
 from identity.ids import PERSON_PREFIX, device_person
+from identity.rebuild import Judged, judge_anew
 from service.web.models import PersonChange
 from service.web.rows import iso_utc, query_rows
 from sinks.warehouse import Warehouse
@@ -125,6 +126,14 @@ def change(warehouse: Warehouse, funnels: Sequence[FunnelDefinition], asked: Per
         if asked.dry_run:
             raise _Undone
     return told
+
+
+def rebuild(warehouse: Warehouse, rules: FlowRules) -> Judged:
+    """Judges all facts anew by the rules that are set now, and makes Redis be filled again when the flow starts."""
+    with warehouse.transaction() as con:
+        judged = judge_anew(con, rules.legal, rules.sessions.logout_events, rules.links)
+    warehouse.begin_generation()
+    return judged
 
 
 class _Undone(Exception):

@@ -231,6 +231,14 @@ def person_change(told: dict[str, Any]) -> None:
         out.print("Nothing was changed.")
 
 
+def judged(told: dict[str, Any]) -> None:
+    out.print(
+        f"{told['devices']:,} devices were ever claimed: {told['shared']:,} are shared, {told['held']:,} links are "
+        f"held. Persons of {told['corrected']:,} devices are corrected. Redis is filled again when the flow starts.",
+        soft_wrap=True,
+    )
+
+
 def audit(told: dict[str, Any]) -> None:
     out.print("Users with the most devices:")
     rows(told["users"])

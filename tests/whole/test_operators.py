@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.identity.worlds import PERSONS_NOW
 from tests.whole.runs import Run, event
 
 FUNNEL = {
@@ -111,6 +112,47 @@ def test_what_was_refused_and_who_has_most(told: Run) -> None:
     assert [(row["user_id"], row["devices"]) for row in found["users"]] == [("ann", 1), ("ann@work", 1)]
     assert [(row["anonymous_id"], row["users"]) for row in found["devices"]] == [("d1", 1), ("d2", 1)]
     assert "ann@work" in told.command("identity", "audit")
+
+
+def test_all_is_judged_anew_when_a_rule_has_changed(run: Run, redis_url: str, tmp_path: Path) -> None:
+    """Then everything is as if the rule had been so from the beginning, and the flow goes on from there."""
+    events = [event("a", "10:00:00", "d", event="Viewed Product")]
+    events += [event(f"b{i}", f"11:0{i}:00", "d", event="Logged In", userId=f"u{i}") for i in range(4)]
+    for i in range(4):
+        events.append(event(f"c{i}", "10:00:00", f"e{i}", event="Viewed Product"))
+        events.append(event(f"f{i}", f"12:0{i}:00", f"e{i}", event="Logged In", userId="w"))
+    late = [event("z", "10:30:00", "d", event="Viewed Product"), event("y", "12:30:00", "e3")]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(events))
+    (tmp_path / "late.jsonl").write_bytes(b"\n".join(late))
+    run.replay(tmp_path / "events.jsonl")
+
+    def known(of: Run) -> list[Any]:
+        verdicts = (
+            "select verdict, anonymous_id, user_id, message_id, reason from stream.identity_verdicts order by all"
+        )
+        return [
+            sorted(of.rows(PERSONS_NOW), key=str),
+            of.rows(verdicts),
+            of.rows("from stream.identities order by all"),
+        ]
+
+    first = known(run)
+    for number, rules in enumerate(
+        ({"USERS_OF_DEVICE": "4", "DEVICES_OF_USER": "2"}, {"USERS_OF_DEVICE": "3", "DEVICES_OF_USER": "20"})
+    ):
+        settings = {f"IDENTITY__{name}": value for name, value in rules.items()}
+        run.settings |= settings
+        fresh = Run(tmp_path / f"fresh-{number}.duckdb", redis_url, settings=settings)
+        fresh.replay(tmp_path / "events.jsonl")
+        judged = identity(run, "rebuild")
+        assert known(run) == known(fresh)
+        assert (judged["shared"], judged["held"]) == ((0, 2), (1, 0))[number]
+        assert judged["corrected"] == 3
+        assert identity(run, "rebuild") == judged | {"corrected": 0}
+    assert known(run) == first
+    for each in (run, fresh):
+        each.replay(tmp_path / "late.jsonl")
+    assert known(run) == known(fresh)
 
 
 @pytest.mark.parametrize(
