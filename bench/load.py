@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from bench.workload import EVENTS_PER_SESSION, Batch, Workload
+from bench.workload import EVENTS_PER_SESSION, LOGIN_SHARE, Batch, Workload
 
 QUEUE_RECORDS = 500_000  # what librdkafka may hold unsent: enough to keep it busy, and below 300 MB
 SENT_AT_ONCE = 10_000  # records
@@ -65,11 +65,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--number", type=int, default=0, help="how many such loads came before")
     parser.add_argument("--late-share", type=float, default=0.0, help="of the events")
+    parser.add_argument("--login-share", type=float, default=LOGIN_SHARE, help="of the sessions")
+    parser.add_argument("--one-login", type=int, default=0, help="1: the login alone carries the user")
     parser.add_argument("--partitions", type=int, help="only onto the first so many")
     parser.add_argument("--compression", default="none", choices=("none", "lz4", "zstd"))
     given = parser.parse_args()
 
-    workload = Workload(given.events, given.devices, given.seed, given.per_session, given.number, given.late_share)
+    workload = Workload(
+        given.events,
+        given.devices,
+        given.seed,
+        given.per_session,
+        given.number,
+        given.late_share,
+        given.login_share,
+        given.one_login,
+    )
     loader = Loader(given.bootstrap, given.topic, **{"compression.type": given.compression})
     began = time.perf_counter()
     for batch in workload.batches():

@@ -15,12 +15,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 from rich.console import Console
 
-from bench import devices, late, latency, machine
+from bench import devices, identity, late, latency, machine
 from bench.devices import Devices
 from bench.flow import FlowRun, run_flow, run_reconcile, running_service
+from bench.identity import Identity
 from bench.late import LATE_SHARE, Late
 from bench.latency import Latency
 from bench.results import write_section
@@ -31,7 +33,7 @@ PARTITIONS = 4
 EVENTS_PER_DEVICE = 20
 LARGE = 10_000_000
 YARDSTICK_RUNS = 3  # before the flow and again after it; the best counts
-PARTS = ("throughput", "late", "devices")
+PARTS = ("throughput", "late", "devices", "identity")
 HOME = Path(".stitchline/bench")
 
 console = Console(stderr=True, highlight=False)
@@ -70,6 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         "throughput and latency": lambda: _throughput_and_latency(given, description),
         "late events": lambda: late.report(description, _late(given.events)),
         "many devices": lambda: devices.report(description, _devices()),
+        "identity": lambda: identity.report(description, _identity()),
     }
     for part, (name, measured) in zip(PARTS, sections.items(), strict=True):
         if part not in given.parts:
@@ -111,7 +114,7 @@ def _services() -> Iterator[tuple[EmbeddedKafka, EmbeddedValkey, Path]]:
 
 def _load(workload: Workload, kafka: EmbeddedKafka, *more: str) -> None:
     where = ("--bootstrap", kafka.bootstrap, "--topic", "events", *more)
-    named = ("events", "devices", "seed", "per_session", "number", "late_share")
+    named = ("events", "devices", "seed", "per_session", "number", "late_share", "login_share", "one_login")
     asked = [word for name in named for word in (f"--{name.replace('_', '-')}", str(getattr(workload, name)))]
     loaded = _python("bench.load", *where, *asked)
     console.print(
@@ -196,6 +199,30 @@ def _devices() -> Devices:
     console.print(
         f"{flow.events_per_second:,.0f} events/s, peak RSS {flow.marked_rss[0] / 2**20:,.0f} MiB in the middle, "
         f"{flow.marked_rss[1] / 2**20:,.0f} at the end; compared in {measured.reconciled.seconds:.1f} s"
+    )
+    return measured
+
+
+def _identity() -> Identity:
+    with _services() as (kafka, valkey, home):
+        _load(identity.UNLINKED, kafka)
+        unlinked = run_flow(kafka.bootstrap, "events", valkey.url, home / "warehouse.duckdb")
+        _check(unlinked, identity.UNLINKED)
+    with _services() as (kafka, valkey, home):
+        warehouse = home / "warehouse.duckdb"
+        _load(identity.LINKED, kafka)
+        linked = run_flow(kafka.bootstrap, "events", valkey.url, warehouse)
+        _check(linked, identity.LINKED)
+        refilled = identity.refill(warehouse, valkey.url)
+        with duckdb.connect(str(warehouse), read_only=True) as con:
+            counted = con.execute("select count(distinct user_id) from stream.identity_facts").fetchone()
+        with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port()) as address:
+            attributed = identity.watch_logins(kafka.bootstrap, "events", address)
+    assert counted is not None
+    measured = Identity(linked, unlinked, counted[0], refilled, attributed)
+    console.print(
+        f"with / without users {measured.ratio:.2f}; {refilled.devices / refilled.seconds:,.0f} links/s filled again, "
+        f"{refilled.bytes_per_device:.0f} bytes a device; attributed after p95 {measured.percentile(95):.2f} s"
     )
     return measured
 

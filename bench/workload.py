@@ -139,6 +139,8 @@ class Workload:
     per_session: int = EVENTS_PER_SESSION  # events, on average
     number: int = 0  # how many spans, and of as many events, came before
     late_share: float = 0.0  # of the events: these arrive when they would, and happened LATE_HOURS earlier
+    login_share: float = LOGIN_SHARE
+    one_login: int = 0  # 1: only the login itself carries the user, not what comes after it in the session
 
     @cached_property
     def _lengths(self) -> _Longs:
@@ -172,9 +174,11 @@ class Workload:
         at = self._starts(rng)[session] + since_start
 
         device = session % self.devices
-        logged_in = (rng.random(len(lengths)) < LOGIN_SHARE)[session] & (nth >= lengths[session] // 2)
+        half = lengths[session] // 2
+        logged_in = (rng.random(len(lengths)) < self.login_share)[session]
+        logged_in &= nth == half if self.one_login else nth >= half
         order = np.argsort(at + rng.integers(0, JITTER_MS, self.events), kind="stable")
-        del session, first, nth, gaps, since_start
+        del session, first, nth, half, gaps, since_start
         at -= self._delays(rng)
         for start in range(0, self.events, CHUNK):
             taken = order[start : start + CHUNK]
