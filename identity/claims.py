@@ -71,6 +71,9 @@ def compact(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     What is left out changes neither the timeline nor whether the device is shared; a later fact can be added to what is
     left unless it `parts` two of them.
     """
+    facts = list(facts)
+    if len(facts) == 1:  # most devices
+        return (facts[0],)
     kept: list[Fact] = []
     for fact in sorted(set(facts), key=_order):
         if len(kept) > 1 and fact.user == kept[-1].user == kept[-2].user:

@@ -53,6 +53,8 @@ _GENERATION, _OFFSETS = "generation", "offsets"
 T = TypeVar("T")
 
 
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 # SET with an expiry for many keys: MSET has none, and a command for each takes three times as long.
 _SET_ALL: Final = "for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end"
 
@@ -67,7 +69,7 @@ class DeviceState:
     """The users to whom it does not link, by name."""
 
     def dump(self) -> str:
-        return json.dumps([self.facts, self.held], separators=(",", ":"))
+        return _encode([self.facts, self.held])
 
     @classmethod
     def load(cls, text: str | bytes) -> DeviceState:

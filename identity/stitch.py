@@ -136,7 +136,8 @@ class Stitcher:
         """The states of `devices` (all, if None) by what is stored."""
         held = _users_by_device(ledger.held(con, devices=None if devices is None else devices.to_list()))
         for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
-            yield device, DeviceState(compact(facts), tuple(sorted(held.get(device, ()))))
+            users = held.get(device)
+            yield device, DeviceState(compact(facts), tuple(sorted(users)) if users else ())
 
     def _known(self, con: duckdb.DuckDBPyConnection, devices: set[str]) -> dict[str, DeviceState]:
         """What Redis knows of `devices`; `con` stands where the last commit left the warehouse."""
