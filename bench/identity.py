@@ -71,7 +71,7 @@ def refill(warehouse: Path, redis_url: str) -> Refilled:
     with Warehouse.open(warehouse) as opened, redis.Redis.from_url(redis_url) as client:
         rules = FlowRules()
         graph = Graph(redis_url, opened.warehouse_id, opened.generation, threading.Event())
-        client.flushdb()
+        client.execute_command("FLUSHDB", "SYNC")
         before = int(client.info("memory")["used_memory"])
         stitcher = Stitcher(graph, rules.legal, rules.sessions.logout_events, rules.links)
         began = time.perf_counter()

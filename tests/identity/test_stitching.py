@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.identity.reference import Said
 from tests.identity.worlds import World, alias, anon, check, email, login, logout
@@ -102,3 +103,22 @@ def test_a_logout_that_carries_a_user_leaves_the_device_to_itself(tmp_path: Path
         assert world.rows("select id, person_id from stream.identities where kind = 'anonymous' order by id") == [
             (f"d{i}", f"anon:d{i}") for i in range(5)
         ]
+
+
+def test_a_device_that_redis_dropped_comes_back_from_the_ledger(tmp_path: Path, redis_url: str) -> None:
+    """After a long time without news, or because Redis had no room for it."""
+    events = [anon("a", 0), login("b", 1, "u"), login("c", 1, "v", "e")]
+    world = World(tmp_path / "w.duckdb", redis_url)
+    with world.opened(), redis.Redis.from_url(redis_url) as client:
+        world.commit(events)
+        world.restart()
+        key = f"stitchline:{{{world.warehouse.warehouse_id}}}:device:d"
+        kept = client.get(key)
+        assert 399 * 24 * 3600 < client.ttl(key) <= 400 * 24 * 3600
+        client.delete(key)
+        later = [anon("f", 20), login("g", 30, "w", "e")]
+        world.commit(later)
+        world.checkpointer.finish(close_sessions=True)
+        assert client.get(key) == kept
+        assert world.rows("select person_id from stream.events where message_id = 'f'") == [("u",)]
+        check(world, [*events, *later])
