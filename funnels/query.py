@@ -36,7 +36,7 @@ NO_VALUE: Final = "(none)"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-_PEOPLE: Final = """
+PEOPLE: Final = """
 stream.events as e
 left join stream.person_overrides as o
   -- One plain key: an `or` in the condition would make this a nested loop.
@@ -45,9 +45,10 @@ left join stream.person_overrides as o
  and (e.event_at, e.message_id) < (o.to_at, o.to_message_id)
 left join stream.person_merges as m on m.person_id = coalesce(o.person_id, e.person_id)
 """
+"""Events `e`, with what became known of their persons since: `coalesce(m.merged_into, o.person_id, e.person_id)`."""
 
 _SUBJECTS: Final = {
-    "person": (_PEOPLE, "coalesce(m.merged_into, o.person_id, e.person_id)"),
+    "person": (PEOPLE, "coalesce(m.merged_into, o.person_id, e.person_id)"),
     "session": ("stream.session_events as e", "e.session_id"),
     "device": ("stream.events as e", "e.anonymous_id"),
 }

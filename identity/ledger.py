@@ -58,6 +58,12 @@ where kind = 'alias'
 """
 
 
+_HELD: Final = f"""
+select {", ".join(VERDICTS.names())} from stream.identity_verdicts
+where verdict = 'held'
+  and ($users::varchar[] is null or user_id in (select unnest($users::varchar[])))
+  and ($devices::varchar[] is null or anonymous_id in (select unnest($devices::varchar[])))
+"""
 _FIRST_CLAIMS: Final = """
 select user_id, anonymous_id, min({'at': event_at, 'message_id': message_id}) as first
 from (
@@ -97,12 +103,12 @@ def held(
     con: duckdb.DuckDBPyConnection, *, users: Collection[str] | None = None, devices: Collection[str] | None = None
 ) -> pl.DataFrame:
     """The links that are held, of these users or of these devices (all, if None): VERDICTS."""
-    asked = {name: list(some) for name, some in (("users", users), ("devices", devices)) if some is not None}
-    columns = {"users": "user_id", "devices": "anonymous_id"}
-    narrowed = "".join(f" and {columns[name]} in (select unnest(${name}))" for name in asked)
-    names = ", ".join(VERDICTS.names())
-    found = con.execute(f"select {names} from stream.identity_verdicts where verdict = 'held'{narrowed}", asked).pl()
+    found = con.execute(_HELD, {"users": _listed(users), "devices": _listed(devices)}).pl()
     return found.cast(VERDICTS)
+
+
+def _listed(ids: Collection[str] | None) -> list[str] | None:
+    return None if ids is None else list(ids)
 
 
 def claimed(con: duckdb.DuckDBPyConnection, devices: Collection[str]) -> pl.Series:

@@ -36,7 +36,7 @@ from identity.ids import PERSON_PREFIX, LegalIds
 from identity.owners import Owners
 from sinks.warehouse import Warehouse
 from stitchline.bloom import BloomFilter, Flags, Hashes
-from stitchline.counts import MOST, CountSketch
+from stitchline.counts import CountSketch
 from stitchline.durations import format_duration
 from stitchline.hashing import hash_texts
 
@@ -246,7 +246,7 @@ class Stitcher:
             return nothing, nothing
         users = claims.group_by("user_id").agg(new=pl.col("is_new").sum())
         before = pl.Series(self._devices_of_user.of(hash_texts(users["user_id"].to_arrow())), dtype=pl.Int64)
-        many = users.filter((before == MOST) | (before + users["new"] > self._rules.devices_of_user))["user_id"]
+        many = users.filter(before + users["new"] > self._rules.devices_of_user)["user_id"]
         if many.is_empty():
             return nothing, nothing
         claims = claims.filter(pl.col("user_id").is_in(many.implode()))

@@ -12,10 +12,12 @@ import polars as pl
 
 from flows.rules import FlowRules
 from funnels import FunnelDefinition, run_funnel
+from funnels.query import PEOPLE
 from identity import ledger, operators
 from identity.claims import BEGINNING, END, compact, merged, sharing_claim, timeline
 from identity.ids import PERSON_PREFIX, device_person
 from identity.rebuild import Judged, judge_anew
+from service.web import readings
 from service.web.models import PersonChange
 from service.web.rows import iso_utc, query_rows
 from sinks.warehouse import Warehouse
@@ -26,24 +28,11 @@ _YEAR_1 = datetime(1, 1, 1, tzinfo=UTC)
 MOST_DEVICES = 100
 """Of a person that are shown; the others are counted."""
 
-_EVENT_PERSONS = """
-stream.events e left join stream.person_overrides o
-  on o.anonymous_id = case when e.user_id is null or e.person_id is distinct from e.user_id then e.anonymous_id end
- and (e.event_at, e.message_id) >= (o.from_at, o.from_message_id)
- and (e.event_at, e.message_id) < (o.to_at, o.to_message_id)
-"""
-_SESSION_PERSONS = """
-stream.sessions s left join stream.person_overrides o
-  on o.anonymous_id = case when s.user_id is null then s.anonymous_id end
- and (s.started_at, s.first_message_id) >= (o.from_at, o.from_message_id)
- and (s.started_at, s.first_message_id) < (o.to_at, o.to_message_id)
-"""
 _TOUCHED = f"""
 select
-    (select count(*) from {_EVENT_PERSONS} where coalesce(o.person_id, e.person_id) in (select unnest($persons)))
-        as events,
-    (select count(*) from {_SESSION_PERSONS} where coalesce(o.person_id, s.person_id) in (select unnest($persons)))
-        as sessions
+    (select count(*) from {PEOPLE} where coalesce(o.person_id, e.person_id) in (select unnest($persons))) as events,
+    (select count(*) from stream.sessions s {readings.AS_KNOWN_NOW}
+        where coalesce(o.person_id, s.person_id) in (select unnest($persons))) as sessions
 """
 _DEVICES = """
 select anonymous_id, min(event_at) as first_claimed_at from stream.identity_facts

@@ -37,7 +37,7 @@ class CountSketch:
         return counts
 
     def add(self, hashes: Hashes, times: npt.NDArray[np.int64]) -> None:
-        """Counts each of `hashes` so many `times` more."""
+        """Counts each of `hashes`, which are distinct, so many `times` more."""
         _raise(self._cells, hashes, times, self._PROBES)
 
 
