@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from stitchline.errors import SourceError
+
+_PATIENCE: Final = 30.0  # seconds for the brokers to make a topic, and again to know of it
+_PAUSE: Final = 0.05  # seconds
 
 
 def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
@@ -18,7 +23,8 @@ def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
     admin = AdminClient({"log_level": 3, **config})  # its notices say nothing to anyone
     default_replication = -1  # what the brokers are set to
     try:
-        admin.create_topics([NewTopic(name, partitions, default_replication)], operation_timeout=30)[name].result()
+        wanted = NewTopic(name, partitions, default_replication)
+        admin.create_topics([wanted], operation_timeout=_PATIENCE)[name].result()
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise SourceError(
@@ -26,3 +32,21 @@ def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
                 f"{error.args[0].str()}. Make it yourself, or allow it to the user of kafka.config.",
                 topic=name,
             ) from error
+    # It is made when the controller has noted it, which a broker hears of a moment later.
+    until = time.monotonic() + _PATIENCE
+    while not _is_known(admin, name):
+        if time.monotonic() > until:
+            raise SourceError(
+                f"The brokers at {config.get('bootstrap.servers')} took topic {name!r} and do not tell of it after "
+                f"{_PATIENCE:.0f} s. Look at their logs, and start again.",
+                topic=name,
+            )
+        time.sleep(_PAUSE)
+
+
+def _is_known(admin: AdminClient, name: str) -> bool:
+    try:
+        found = admin.list_topics(name, timeout=_PATIENCE).topics[name]
+    except KafkaException:
+        return False
+    return found.error is None and bool(found.partitions)
