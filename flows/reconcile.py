@@ -22,7 +22,7 @@ import duckdb
 import polars as pl
 
 from flows.rules import FlowRules
-from identity.stitch import overrides_of
+from identity.verdicts import overrides_of
 from sinks import tables
 from sinks.warehouse import Warehouse
 

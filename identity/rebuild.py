@@ -12,7 +12,7 @@ import polars as pl
 from identity import ledger
 from identity.claims import Fact, LinkRules, compact
 from identity.ids import LegalIds
-from identity.stitch import first_claims, held_links, overrides_of_states, shared_device, states_of, verdict_frame
+from identity.verdicts import first_claims, held_links, overrides_of_states, shared_device, states_of, verdict_frame
 from sinks import tables
 
 _DEVICES: Final = """

@@ -6,7 +6,7 @@ DESIGN: identity rules 1 to 8. One round trip to Redis for a batch; devices that
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,24 +20,31 @@ from identity.claims import (
     DEFAULT,
     END,
     Fact,
-    Key,
     LinkRules,
     Stretch,
     changes,
     compact,
     first_change,
-    held,
     parts,
-    sharing_claim,
     timeline,
 )
 from identity.graph import DeviceState, Graph
-from identity.ids import PERSON_PREFIX, LegalIds
+from identity.ids import LegalIds
 from identity.owners import Owners
+from identity.verdicts import (
+    CLAIMS,
+    as_frame,
+    first_claims_of,
+    held_links,
+    in_range,
+    override,
+    shared_device,
+    users_by_device,
+    verdict_frame,
+)
 from sinks.warehouse import Warehouse
 from stitchline.bloom import BloomFilter, Flags, Hashes
 from stitchline.counts import CountSketch
-from stitchline.durations import format_duration
 from stitchline.hashing import hash_texts
 
 log = logging.getLogger(__name__)
@@ -50,8 +57,6 @@ USERS: Final = 1_000_000
 
 _SAVED_AT_ONCE: Final = 5_000
 """Devices in one transaction of Redis while it is filled again, so that it answers others in between."""
-
-_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_300_799_999_999  # microseconds UTC
 
 
 @dataclass(slots=True)
@@ -134,7 +139,7 @@ class Stitcher:
 
     def _told(self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None) -> Iterator[tuple[str, DeviceState]]:
         """The states of `devices` (all, if None) by what is stored."""
-        held = _users_by_device(ledger.held(con, devices=None if devices is None else devices.to_list()))
+        held = users_by_device(ledger.held(con, devices=None if devices is None else devices.to_list()))
         for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
             users = held.get(device)
             yield device, DeviceState(compact(facts), tuple(sorted(users)) if users else ())
@@ -179,7 +184,7 @@ class Stitcher:
         shared, no_longer = self._shared(known, states)
         overrides, cuts = self._overrides(known, states, may_be_stored)
         return Stitching(
-            facts=_frame(
+            facts=as_frame(
                 [row for device, told in new.items() for row in _new_rows(device, known, states[device], told)],
                 ledger.FACTS,
             ),
@@ -240,7 +245,7 @@ class Stitcher:
         }
 
     def _held(self, con: duckdb.DuckDBPyConnection, claims: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The links that are held since `claims` (_CLAIMS), and those that no longer are: VERDICTS."""
+        """The links that are held since `claims` (CLAIMS), and those that no longer are: VERDICTS."""
         nothing = pl.DataFrame(schema=ledger.VERDICTS)
         if claims.is_empty():
             return nothing, nothing
@@ -296,9 +301,9 @@ class Stitcher:
             if since is None:
                 continue
             if before is not None:
-                cuts.append((device, *_in_range(since)))
-            rows += [_override(device, Stretch(max(s.start, since), s.end, s.user)) for s in now if s.end > since]
-        return _frame(rows, ledger.OVERRIDES, "from_at", "to_at"), _frame(cuts, ledger.CUTS, "from_at")
+                cuts.append((device, *in_range(since)))
+            rows += [override(device, Stretch(max(s.start, since), s.end, s.user)) for s in now if s.end > since]
+        return as_frame(rows, ledger.OVERRIDES, "from_at", "to_at"), as_frame(cuts, ledger.CUTS, "from_at")
 
     def _stored_facts(self, con: duckdb.DuckDBPyConnection, late: list[str], turned: set[str]) -> dict[str, list[Fact]]:
         """Every stored fact of the devices for which the batch has one that is not later than all known ones; without
@@ -368,102 +373,15 @@ _WHY: Final = {
 }
 
 
-def overrides_of(
-    con: duckdb.DuckDBPyConnection,
-    legal: LegalIds,
-    logout_events: Collection[str],
-    devices: pl.Series,
-    rules: LinkRules = DEFAULT,
-) -> pl.DataFrame:
-    """The whole timelines of `devices`, by all stored facts, as what stream.person_overrides has to say of them."""
-    facts: dict[str, tuple[Fact, ...]] = dict.fromkeys(devices.to_list(), ())
-    facts |= {device: compact(told) for device, told in ledger.facts_of(con, legal, logout_events, devices)}
-    return overrides_of_states(states_of(facts, ledger.held(con, devices=devices.to_list())), rules)
-
-
-def overrides_of_states(states: Mapping[str, DeviceState], rules: LinkRules) -> pl.DataFrame:
-    """The whole timelines of devices, as what stream.person_overrides has to say of them."""
-    rows = [
-        _override(device, stretch)
-        for device, state in states.items()
-        for stretch in timeline(state.facts, rules, state.held)
-    ]
-    return _frame(rows, ledger.OVERRIDES, "from_at", "to_at")
-
-
-def states_of(facts: Mapping[str, tuple[Fact, ...]], held: pl.DataFrame) -> dict[str, DeviceState]:
-    """The states of devices, by their compact facts and the links that are `held` (VERDICTS)."""
-    users = _users_by_device(held)
-    return {device: DeviceState(told, tuple(sorted(users.get(device, ())))) for device, told in facts.items()}
-
-
-def first_claims(facts: Mapping[str, tuple[Fact, ...]]) -> pl.DataFrame:
-    """When each user first claimed each device: user_id, anonymous_id, event_at, message_id."""
-    rows: list[tuple[object, ...]] = [
-        (user, device, *key, True) for device, told in facts.items() for user, key in _first_claims(told).items()
-    ]
-    return _frame(rows, _CLAIMS).drop("is_new")
-
-
-def shared_device(device: str, facts: Sequence[Fact], rules: LinkRules) -> list[tuple[object, ...]]:
-    """The verdict on a device with these compact facts, if it is shared: a row of VERDICTS, time in microseconds."""
-    claim = sharing_claim(facts, rules)
-    if claim is None:
-        return []
-    reason = f"claimed by more than {rules.users_of_device} users within {format_duration(rules.within)}"
-    return [("shared", device, None, claim.at, claim.message_id, reason)]
-
-
-def verdict_frame(rows: list[tuple[object, ...]]) -> pl.DataFrame:
-    """`rows` of verdicts, times in microseconds, as VERDICTS."""
-    return _frame(rows, ledger.VERDICTS)
-
-
-def held_links(first_claims: pl.DataFrame, rules: LinkRules) -> pl.DataFrame:
-    """Of every user's first claims of devices (user_id, anonymous_id, event_at, message_id), all there are, those that
-    are held: VERDICTS."""
-    found = [
-        claims.filter(pl.Series(held(claims["event_at"].to_physical().to_numpy(), rules)))
-        for claims in first_claims.sort("user_id", "event_at", "message_id", "anonymous_id").partition_by("user_id")
-        if claims.height > rules.devices_of_user
-    ]
-    if not found:
-        return pl.DataFrame(schema=ledger.VERDICTS)
-    reason = f"more than {rules.devices_of_user} devices claimed by one user within {format_duration(rules.within)}"
-    return pl.concat(found).with_columns(verdict=pl.lit("held"), reason=pl.lit(reason)).select(ledger.VERDICTS.names())
-
-
-def _users_by_device(verdicts: pl.DataFrame) -> dict[str, list[str]]:
-    users: dict[str, list[str]] = {}
-    for device, user in zip(verdicts["anonymous_id"].to_list(), verdicts["user_id"].to_list(), strict=True):
-        users.setdefault(device, []).append(user)
-    return users
-
-
-_CLAIMS: Final = pl.Schema(
-    {
-        "user_id": pl.String(),
-        "anonymous_id": pl.String(),
-        "event_at": pl.Datetime("us", "UTC"),
-        "message_id": pl.String(),
-        "is_new": pl.Boolean(),
-    }
-)
-
-
 def _moved_claims(before: Mapping[str, DeviceState], facts: Mapping[str, tuple[Fact, ...]]) -> pl.DataFrame:
     """The first claims of a device by a user that are others than before, or are gone (event_at and message_id are null
-    then): _CLAIMS."""
+    then): CLAIMS."""
     rows: list[tuple[object, ...]] = []
     for device, now in facts.items():
-        was, is_now = _first_claims(before[device].facts), _first_claims(now)
+        was, is_now = first_claims_of(before[device].facts), first_claims_of(now)
         rows += [(user, device, *key, user not in was) for user, key in is_now.items() if was.get(user) != key]
         rows += [(user, device, None, None, False) for user in was.keys() - is_now.keys()]
-    return _frame(rows, _CLAIMS)
-
-
-def _first_claims(facts: Sequence[Fact]) -> dict[str, Key]:
-    return {fact.user: fact.key for fact in reversed(facts) if fact.user is not None}
+    return as_frame(rows, CLAIMS)
 
 
 def _states_now(
@@ -474,7 +392,7 @@ def _states_now(
 ) -> dict[str, DeviceState]:
     """The states of the devices with `facts`, and of those that are `held` or `released` now."""
     states = {d: DeviceState(told, known[d].held if d in known else ()) for d, told in facts.items()}
-    freed, bound = _users_by_device(released), _users_by_device(held)
+    freed, bound = users_by_device(released), users_by_device(held)
     for device in freed.keys() | bound.keys():
         state = states.get(device, known.get(device, _NOTHING))
         users = set(state.held).difference(freed.get(device, ())).union(bound.get(device, ()))
@@ -531,20 +449,3 @@ def _devices_since(con: duckdb.DuckDBPyConnection, covered: dict[str, int]) -> p
 
 def _row(device: str, fact: Fact) -> tuple[object, ...]:
     return fact.kind, device, fact.user, fact.at, fact.message_id, _WHY[fact.kind]
-
-
-def _override(device: str, stretch: Stretch) -> tuple[object, ...]:
-    (from_at, from_id), (to_at, to_id) = _in_range(stretch.start), _in_range(stretch.end)
-    person = stretch.user if stretch.user is not None else PERSON_PREFIX + device
-    return device, from_at, to_at, person, from_id, to_id
-
-
-def _in_range(key: Key) -> Key:
-    """`key` within what a timestamp can be."""
-    return min(max(key[0], _YEAR_1), _YEAR_9999), key[1]
-
-
-def _frame(rows: list[tuple[object, ...]], schema: pl.Schema, *times: str) -> pl.DataFrame:
-    times = times or ("event_at",)
-    plain = {name: pl.Int64() if name in times else kind for name, kind in schema.items()}
-    return pl.DataFrame(rows, schema=plain, orient="row").cast(schema)
