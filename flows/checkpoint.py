@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flows.arrivals import activity_of, arrivals
 from flows.bots import BotWatch
@@ -28,12 +29,14 @@ from flows.clock import PartitionClock
 from flows.decode import DecodedBatch
 from flows.duplicates import Duplicates, Flags, Hashes, Ints, Messages
 from flows.recut import Kept, kept_of, late_devices
+from flows.refusals import FORGOTTEN, without_forgotten
 from flows.rules import CheckpointLimits, FlowRules
 from flows.session_store import devices_of, previous_sessions, write_sessions
 from flows.sessions import SESSIONS, cut, in_order
 from flows.tails import Tails
 from identity.ids import PERSON_PREFIX
 from identity.stitch import Stitcher, Stitching
+from identity.tombstones import Tombstones
 from sinks import tables
 from sinks.dead_letters import DeadLetterTopic
 from sinks.warehouse import ROW_GROUP, Progress, Warehouse, save_progress, stored_progress
@@ -124,6 +127,7 @@ class Checkpointer:
         with self._warehouse.reader() as con:
             for some in con.execute(tables.KNOWN_DEVICES).to_arrow_reader(LOOKED_UP_AT_ONCE):
                 self._devices.add(hash_texts(some.column(0)))
+            self._tombstones = Tombstones.read(con)
             marks = [p.watermark or _EPOCH for p in self._progress.values()]
             rows = con.execute(tables.REMEMBERED, {"least": min(marks, default=_EPOCH)}).to_arrow_table()
         messages = Messages(
@@ -150,7 +154,7 @@ class Checkpointer:
 
         Waits while one is running and as much again is gathered. Raises what an earlier commit raised.
         """
-        gathered = _Gathered(batch, arrivals(batch.events, self._rules))
+        gathered = _Gathered(*without_forgotten(batch, arrivals(batch.events, self._rules), self._tombstones))
         with self._gathering:
             self._gathered.append(gathered)
             self._rows += batch.consumed
@@ -233,7 +237,7 @@ class Checkpointer:
             return
         letters = [b.dead for b in batches if b.dead.num_rows]
         if self._dead_letters is not None:
-            self._dead_letters.send(letters)
+            self._dead_letters.send([dead.filter(pc.field("reason") != FORGOTTEN) for dead in letters])
         written = _Written()
         self._patiently(lambda: self._write(decoded, events, letters, progress, written))
         assert written.stitching is not None

@@ -15,10 +15,11 @@ with facts as (
     select anonymous_id, event_at, message_id, 2, null from telling_events
     where is_logout and hash(anonymous_id) % $shares::ubigint = $share::ubigint
     union all
-    select anonymous_id, event_at, message_id, 0, user_id from stream.identity_facts
+    -- What no stored event tells: aliases, and what is kept of users who were forgotten.
+    select anonymous_id, event_at, message_id, if(user_id is null, 2, 0), user_id from stream.identity_facts
     anti join (select anonymous_id, message_id from stream.identity_verdicts where verdict = 'refused')
         using (anonymous_id, message_id)
-    where kind = 'alias' and hash(anonymous_id) % $shares::ubigint = $share::ubigint
+    where kind in ('alias', 'forgotten') and hash(anonymous_id) % $shares::ubigint = $share::ubigint
 ),
 told as (
     select * from facts

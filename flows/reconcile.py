@@ -53,6 +53,7 @@ _TEMPORARY: Final = (
     "expected_persons",
     "differing",
     "mended",
+    "these_devices",
 )
 
 MOST_ROWS: Final = 1_000
@@ -196,7 +197,7 @@ union all
 select user_id, anonymous_id, event_at, message_id from stream.identity_facts
 anti join (select anonymous_id, message_id from stream.identity_verdicts where verdict = 'refused')
     using (anonymous_id, message_id)
-where kind = 'alias'
+where kind in ('alias', 'forgotten') and user_id is not null
 """
 # Users with more devices than may link at a time, at any distance: few, as a rule.
 _OF_MANY: Final = f"""
@@ -287,11 +288,13 @@ def _make(con: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFrame) -> None
         con.execute(f"create or replace temp table {name} as select * from given")
 
 
-def _expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares: int, into: str) -> None:
+def _expect(
+    con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares: int, into: str, among: str = _OF_SHARE
+) -> None:
     """Puts the sessions that are expected of a share of the devices `into` a table."""
     sessions = rules.sessions
     con.execute(
-        f"{into} {_SESSIONS}",
+        f"{into} {_SESSIONS.replace(_OF_SHARE, among)}",
         {
             "gap": sessions.gap // _MICROSECOND,
             "cap": sessions.cap // _MICROSECOND,
@@ -305,18 +308,18 @@ def _expect(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares
     )
 
 
-def _expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares: int) -> None:
+def _expect_persons(con: duckdb.DuckDBPyConnection, rules: FlowRules, share: int, shares: int, among: str) -> None:
     """Makes share_persons (session_id, person_id) of share_sessions."""
     of_share = {"share": share, "shares": shares}
     links = rules.links
-    devices = con.execute(_DEVICES_WITH_FACTS, of_share).pl()["anonymous_id"].cast(pl.String)
+    devices = con.execute(_DEVICES_WITH_FACTS.replace(_OF_SHARE, among), of_share).pl()["anonymous_id"].cast(pl.String)
     _make(con, "illegal_devices", pl.DataFrame({"anonymous_id": devices.filter(rules.legal.legal(devices).is_null())}))
     given = {
         "look_back": links.look_back,
         "within": links.within // _MICROSECOND,
         "users_of_device": links.users_of_device,
     }
-    con.execute(f"create or replace temp table share_persons as {_PERSONS}", of_share | given)
+    con.execute(f"create or replace temp table share_persons as {_PERSONS.replace(_OF_SHARE, among)}", of_share | given)
 
 
 def _make_held_links(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
@@ -371,19 +374,21 @@ def compare(
     ]
 
 
-def _compare_shares(con: duckdb.DuckDBPyConnection, rules: FlowRules, shares: Iterable[int], of: int) -> int:
+def _compare_shares(
+    con: duckdb.DuckDBPyConnection, rules: FlowRules, shares: Iterable[int], of: int, among: str = _OF_SHARE
+) -> int:
     """Takes `shares` of the devices, of so many there are, and leaves what is doubtful in the tables _KEPT. Returns how
-    many sessions are expected of these shares."""
+    many sessions are expected of these shares. `among`, with _OF_SHARE in it, tells which devices are looked at."""
     _prepare(con, rules)
     con.execute(_TELLING, {"logout_events": sorted(rules.sessions.logout_events)})
     _make_held_links(con, rules)
     sessions = 0
     into = "create or replace temp table {} as"
     for share in shares:
-        _expect(con, rules, share, of, "create or replace temp table share_sessions as")
-        _expect_persons(con, rules, share, of)
-        con.execute(_SUSPECTS, {"share": share, "shares": of})
-        con.execute(_DOUBTFUL, {"share": share, "shares": of})
+        _expect(con, rules, share, of, "create or replace temp table share_sessions as", among)
+        _expect_persons(con, rules, share, of, among)
+        con.execute(_SUSPECTS.replace(_OF_SHARE, among), {"share": share, "shares": of})
+        con.execute(_DOUBTFUL.replace(_OF_SHARE, among), {"share": share, "shares": of})
         for name, rows in _KEPT.items():
             con.execute(f"{into.format(name)} {rows}")
         into = "insert into {}"
@@ -391,6 +396,16 @@ def _compare_shares(con: duckdb.DuckDBPyConnection, rules: FlowRules, shares: It
         assert counted is not None
         sessions += counted[0]
     return sessions
+
+
+def make_anew(con: duckdb.DuckDBPyConnection, rules: FlowRules, devices: Sequence[str]) -> None:
+    """Makes the sessions of `devices` what the batch definition has of the events that are stored now. Part of a
+    transaction of the writer."""
+    _make(con, "these_devices", pl.DataFrame({"anonymous_id": devices}, schema={"anonymous_id": pl.String}))
+    _compare_shares(con, rules, [0], 1, f"{_OF_SHARE} and anonymous_id in (select anonymous_id from these_devices)")
+    con.execute(_DIFFERING, {"since": None})
+    repair(con, rules)
+    _drop_temporary(con)
 
 
 def reconcile(
@@ -423,8 +438,7 @@ def reconcile(
                 repair(con, rules)
             result = told(sessions, found)
             _note(con, result, since)
-            for table in _TEMPORARY:
-                con.execute(f"drop table if exists {table}")
+            _drop_temporary(con)
         return result
     with nullcontext(reader) if reader is not None else warehouse.reader() as con:
         result = told(*_compare_together(warehouse, con, rules, since, begun=False))
@@ -432,6 +446,11 @@ def reconcile(
     with warehouse.transaction() as con:
         _note(con, result, since)
     return result
+
+
+def _drop_temporary(con: duckdb.DuckDBPyConnection) -> None:
+    for table in _TEMPORARY:
+        con.execute(f"drop table if exists {table}")
 
 
 def _compare_together(

@@ -14,7 +14,7 @@ active as (
         case when e.user_id not in (select user_id from illegal_users) then e.user_id end as user_id, g.gap
     from stream.events e
     left join library_gaps g on g.library = case when $by_library then e.context->>'$.library.name' end
-    where e.anonymous_id is not null and not e.is_background and hash(e.anonymous_id) % $shares::ubigint = $share::ubigint
+    where e.anonymous_id is not null and not e.is_background and hash(anonymous_id) % $shares::ubigint = $share::ubigint
 ),
 -- Devices need to be together, in any order: a number is compared sooner than a text.
 in_order as (select * from active order by hash(anonymous_id), anonymous_id, moment, message_id),

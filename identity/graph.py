@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,8 @@ CACHED_DEVICES: Final = 200_000
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between tries while Redis is away
 _PROBE: Final = 1.0  # seconds that Redis may take to say that it is there
+_PATIENCE_TO_PERSIST: Final = 300.0  # seconds
+_UNDER_WAY: Final = ("in_progress", "scheduled")
 _PATIENCE: Final = 10.0  # seconds that an answer may take
 
 _PASSES: Final = (
@@ -185,6 +188,43 @@ class Graph:
             self._remember(device, state)
         before, self._saved = self._saved, json.dumps(dict(offsets))
         self._written = self._writer.submit(self._patiently, partial(self._write, states, before, self._saved))
+
+    def drop(self, devices: Iterable[str]) -> int:
+        """Drops the states of `devices`, here and in Redis; what the warehouse says of them comes back when it is
+        needed. Returns how many Redis had."""
+        self.flush()
+        dropped = 0
+        for some in _batches(iter(devices), 10_000):
+            for device in some:
+                self._cache.pop(device, None)
+            dropped += self._patiently(partial(self._redis.unlink, *(self._device + device for device in some)))
+        return dropped
+
+    def persist_anew(self) -> str | None:
+        """Has Redis write its files anew, so that nothing that was dropped is left in them, and waits for it. Returns
+        why that could not be seen to be done, if it could not."""
+        try:
+            self._until_saved()  # what is being written now may hold them still
+            self._redis.bgsave()
+            told = self._until_saved()
+            if told.get("aof_enabled"):
+                self._redis.bgrewriteaof()
+                told = self._until_saved()
+        except (redis.RedisError, TimeoutError) as error:
+            return str(error)
+        failed = [what for what in ("rdb_last_bgsave", "aof_last_bgrewrite") if told.get(f"{what}_status") != "ok"]
+        return f"{failed[0]} failed" if failed else None
+
+    def _until_saved(self) -> dict[str, Any]:
+        """Returns what Redis says of its files once it writes none."""
+        until = time.monotonic() + _PATIENCE_TO_PERSIST
+        while True:
+            told: dict[str, Any] = self._redis.info("persistence")
+            if not any(told.get(f"{what}_{how}") for what in ("rdb_bgsave", "aof_rewrite") for how in _UNDER_WAY):
+                return told
+            if time.monotonic() > until:
+                raise TimeoutError(f"it has been writing its files for {_PATIENCE_TO_PERSIST:.0f} s")
+            time.sleep(0.05)
 
     def flush(self) -> None:
         """Returns once all is saved."""

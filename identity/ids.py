@@ -11,6 +11,9 @@ import polars as pl
 PERSON_PREFIX: Final = "anon:"
 """A device that nobody has claimed is the person `anon:` + its anonymous id."""
 
+FORGOTTEN_PREFIX: Final = "forgotten:"
+"""A user who was forgotten is this and something random, for what is kept of a device that others have, too."""
+
 MAX_ID_LENGTH: Final = 200
 """Characters. A longer user id is a token or a page of text that ended up in the wrong field."""
 
@@ -58,8 +61,9 @@ class LegalIds:
             return "means nobody"
         if _ALL_ZEROS.fullmatch(lower):
             return "all zeros"
-        if lower.startswith(PERSON_PREFIX):
-            return f"starts with {PERSON_PREFIX}"
+        for prefix in (PERSON_PREFIX, FORGOTTEN_PREFIX):
+            if lower.startswith(prefix):
+                return f"starts with {prefix}"
         if len(text) > MAX_ID_LENGTH:
             return f"longer than {MAX_ID_LENGTH} characters"
         return None

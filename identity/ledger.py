@@ -56,6 +56,15 @@ anti join (select anonymous_id, message_id from stream.identity_verdicts where v
     using (anonymous_id, message_id)
 where kind = 'alias'
 """
+# What no stored event tells: aliases, and what is kept of users who were forgotten.
+_UNTOLD: Final = """
+select anonymous_id, event_at, message_id, user_id, kind from stream.identity_facts
+anti join (select anonymous_id, message_id from stream.identity_verdicts where verdict = 'refused')
+    using (anonymous_id, message_id)
+where kind in ('alias', 'forgotten')
+"""
+UNTOLD: Final = ("alias", "forgotten")
+"""The kinds of facts that no stored event tells."""
 
 
 _HELD: Final = f"""
@@ -70,7 +79,7 @@ from (
     select f.user_id, f.anonymous_id, f.event_at, f.message_id from stream.identity_facts f
     where f.kind = 'claim' and {of_users}
     union all
-    select user_id, anonymous_id, event_at, message_id from ({aliases}) f where {of_users}
+    select user_id, anonymous_id, event_at, message_id from ({untold}) f where user_id is not null and {of_users}
 )
 group by user_id, anonymous_id
 """
@@ -80,7 +89,7 @@ def first_claims(con: duckdb.DuckDBPyConnection, users: Collection[str] | None =
     """When each of `users` (all, if None) first claimed each of its devices: user_id, anonymous_id, event_at,
     message_id."""
     of_users = "true" if users is None else "f.user_id in (select unnest($users))"
-    statement = _FIRST_CLAIMS.replace("{aliases}", _ALIASES).replace("{of_users}", of_users)
+    statement = _FIRST_CLAIMS.replace("{untold}", _UNTOLD).replace("{of_users}", of_users)
     found = con.execute(statement, {"users": list(users)} if users is not None else {}).pl()
     return found.select(
         "user_id",
@@ -132,19 +141,20 @@ def aliased(con: duckdb.DuckDBPyConnection) -> set[str]:
 def facts_of(
     con: duckdb.DuckDBPyConnection, legal: LegalIds, logout_events: Collection[str], devices: pl.Series | None = None
 ) -> Iterator[tuple[str, list[Fact]]]:
-    """Every fact that the stored events tell about `devices` (all, if None), device by device."""
+    """Every fact that the stored events tell about `devices` (all, if None), and those that they do not, device by
+    device."""
     narrowed = " and anonymous_id in (select anonymous_id from wanted)" if devices is not None else ""
     parameters = {"logout_events": list(logout_events)}
     if devices is not None:
         con.register("wanted", pl.DataFrame({"anonymous_id": devices}).to_arrow())
     try:
         said = con.execute(_SAID_BY_EVENTS + narrowed, parameters).pl()
-        aliases = con.execute(_ALIASES + narrowed).pl()
+        untold = con.execute(_UNTOLD + narrowed).pl()
     finally:
         if devices is not None:
             con.unregister("wanted")
     said = said.with_columns(known_user=legal.legal(said["user_id"]), known_device=legal.legal(said["anonymous_id"]))
-    yield from by_device(facts_in(said), facts_in_aliases(aliases)).items()
+    yield from by_device(facts_in(said), untold).items()
 
 
 def facts_in(events: pl.DataFrame) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from typing import Literal
 import duckdb
 
 from identity.claims import Act, merged
+from identity.ids import PERSON_PREFIX
 from stitchline.errors import UsageError
 
 Kind = Literal["merge", "unmerge"]
@@ -27,6 +28,13 @@ select exists (from stream.events where user_id = $person)
 def acts(con: duckdb.DuckDBPyConnection) -> list[Act]:
     """All that operators did, in order."""
     return sorted(Act(*row) for row in con.execute(_ACTS).fetchall())
+
+
+def is_known(con: duckdb.DuckDBPyConnection, person: str) -> bool:
+    """Whether anything is stored of `person`: a user id, or anon: and an anonymous id."""
+    device = person.removeprefix(PERSON_PREFIX) if person.startswith(PERSON_PREFIX) else None
+    row = con.execute(_IS_KNOWN, {"person": person, "device": device}).fetchone()
+    return row is not None and bool(row[0])
 
 
 def record(con: duckdb.DuckDBPyConnection, kind: Kind, person: str, other: str, because: str, actor: str) -> str:
@@ -49,9 +57,7 @@ def record(con: duckdb.DuckDBPyConnection, kind: Kind, person: str, other: str, 
         if stands:
             raise UsageError(f"{person!r} and {other!r} are merged already. `stitchline identity unmerge` undoes it.")
         for name in (person, other):
-            device = name.removeprefix("anon:") if name.startswith("anon:") else None
-            (is_known,) = con.execute(_IS_KNOWN, {"person": name, "device": device}).fetchone() or (False,)
-            if not is_known:
+            if not is_known(con, name):
                 raise UsageError(
                     f"There is no person {name!r}. Name a user id, or anon: and an anonymous id; "
                     "`stitchline identity show ID` finds them."
@@ -67,11 +73,11 @@ def record(con: duckdb.DuckDBPyConnection, kind: Kind, person: str, other: str, 
         """,
         {"kind": kind, "at": at, "id": act_id, "because": because, "person": person, "other": other, "actor": actor},
     )
-    _count_anew(con)
+    count_anew(con)
     return act_id
 
 
-def _count_anew(con: duckdb.DuckDBPyConnection) -> None:
+def count_anew(con: duckdb.DuckDBPyConnection) -> None:
     """Makes stream.person_merges what all acts say."""
     con.execute("delete from stream.person_merges")
     rows = [list(row) for row in merged(acts(con)).items()]

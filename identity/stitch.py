@@ -410,7 +410,7 @@ def _new_rows(
         if fact.kind == "alias":
             yield _row(device, fact)
     for fact in changes(state.facts):
-        if fact.kind != "alias" and fact not in before:
+        if fact.kind not in ledger.UNTOLD and fact not in before:
             yield _row(device, fact)
 
 
@@ -440,7 +440,7 @@ def _devices_since(con: duckdb.DuckDBPyConnection, covered: dict[str, int]) -> p
           on e."partition" = l."partition" and e."offset" >= l."offset"
         where e.anonymous_id is not null
         union
-        select anonymous_id from stream.identity_facts where kind = 'alias'
+        select anonymous_id from stream.identity_facts where kind in ('alias', 'forgotten')
         """
     ).pl()
     con.unregister("least")

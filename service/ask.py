@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,11 +18,13 @@ import httpx
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
-from service import people
+from identity.graph import Graph
+from service import forgetting, people
 from service.settings import Settings
+from service.topics import kept_for
 from service.web.api import KEY_HEADER
 from service.web.app import create_app
-from service.web.models import PersonChange
+from service.web.models import PersonChange, PersonToForget
 from service.web.view import FlowState
 from sinks.backups import Manifest, back_up
 from sinks.warehouse import Warehouse
@@ -52,6 +55,25 @@ class _Unserved:
 
     def change_persons(self, change: PersonChange) -> dict[str, Any]:
         return people.change(self.warehouse, definitions(self.settings.funnels), change)
+
+    def forget(self, person: PersonToForget) -> dict[str, Any]:
+        from service.runtime import dependencies
+
+        rules, funnels = self.rules(), definitions(self.settings.funnels)
+        if person.dry_run:
+            return forgetting.foresee(self.warehouse, rules, funnels, person)
+        with dependencies(self.settings, kafka=False) as addresses:
+            graph = Graph(
+                addresses.redis_url, self.warehouse.warehouse_id, self.warehouse.generation, threading.Event()
+            )
+            try:
+                return forgetting.forget(self.warehouse, rules, funnels, person, graph, self._kept_for)
+            finally:
+                graph.close()
+
+    def _kept_for(self) -> str:
+        kafka = self.settings.kafka
+        return kept_for(kafka.client_config(kafka.bootstrap) if kafka.bootstrap is not None else {}, kafka.topic)
 
     def back_up(self, folder: Path) -> Manifest:
         return back_up(self.warehouse, folder)

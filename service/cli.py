@@ -275,6 +275,27 @@ def unmerge(
 
 
 @identity.command()
+def forget(
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="A user id, or anon:ID of a device.")],
+    because: Annotated[str, typer.Option("--because", help="Why, without the person's id; it is kept.")],
+    actor: Annotated[str | None, typer.Option("--as", help="Who does it [default: your login]; it is kept.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would remove, and remove nothing.")] = False,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove all that is stored of a person, for good.
+
+    Events, sessions, links, dead letters, Redis keys; the file is written anew, and a running flow stands still
+    meanwhile. What arrives later from before that moment is refused and counted. It cannot be undone: try --dry-run.
+    """
+    asked = {"person": person, "because": because, "actor": actor or getpass.getuser(), "dry_run": dry_run}
+    with err.status("Looking …" if dry_run else "Forgetting, and writing the file anew …"):
+        told = ask(_settings(warehouse, config), "POST", "/api/identity/forget", asked, patience=None)
+    _answer(told, as_json, show.forgotten)
+
+
+@identity.command()
 def refused(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="So many at most.")] = 100,
     warehouse: WarehouseOption = None,

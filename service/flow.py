@@ -8,7 +8,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -26,11 +27,11 @@ from identity.stitch import Stitcher
 from service.lag import BEHIND, Ends
 from service.lost import LostRecords
 from service.settings import Settings
-from service.topics import create_topic
+from service.topics import create_topic, kept_for
 from service.web.view import CommitTimes, FlowState, FlowStatus, PartitionState
 from sinks.dead_letters import SUFFIX, DeadLetterTopic
 from sinks.warehouse import Progress, Warehouse
-from stitchline.errors import SettingsError, SourceError, TopicMissing, WarehouseUnwritable
+from stitchline.errors import SettingsError, SourceError, StitchlineError, TopicMissing, WarehouseUnwritable
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,9 @@ class Flow:
         self._told = committed
         self._waits: dict[str, str] = {}
         self._serving = False
+        self._pausing = threading.Event()
+        self._paused = threading.Event()
+        self._resumed = threading.Event()
         self._pause = _FIRST_PAUSE
         self._silent: dict[str, str] = {}
         self._recent: deque[tuple[float, int]] = deque()
@@ -145,11 +149,14 @@ class Flow:
     def _serve(self, checkpointer: Checkpointer) -> None:
         partitions: list[int] = []
         while not self._stopping.is_set():
-            partitions = self._partitions() or partitions
-            if self._stopping.is_set():
-                break
+            if self._pausing.is_set():
+                checkpointer = self._stand_still(checkpointer)
+                continue
+            again = _EitherEvent(self._stopping, self._pausing)
+            partitions = self._partitions(again) or partitions
+            if again.is_set():
+                continue
             self._log_offsets("reading topic %s from offsets %s", partitions)
-            again = _EitherEvent(self._stopping)
             watcher = threading.Thread(target=self._watch, args=(partitions, again), name="watch", daemon=True)
             watcher.start()
             try:
@@ -160,6 +167,45 @@ class Flow:
         checkpointer.finish(close_sessions=False)
         if partitions:
             self._log_offsets("stopped reading topic %s; all is committed up to offsets %s", partitions)
+
+    def _stand_still(self, checkpointer: Checkpointer) -> Checkpointer:
+        """Commits what was read, stands still until it may go on, and learns anew what the warehouse has then."""
+        checkpointer.finish(close_sessions=False)
+        self._reading = False
+        self._paused.set()
+        while not (self._resumed.wait(0.2) or self._stopping.is_set()):
+            pass
+        if self._stopping.is_set() and not self._resumed.is_set():
+            self._resumed.wait()  # whoever changes the warehouse ends first
+        self._paused.clear()
+        self._pausing.clear()
+        return self._recover()
+
+    @contextmanager
+    def paused(self, patience: timedelta) -> Iterator[Graph]:
+        """The flow stands still for the block, with all that was read committed, and then knows the warehouse as it is.
+        Gives the identity state, which may be changed meanwhile. For one at a time.
+
+        Raises StitchlineError if it does not come to a stand within `patience`.
+        """
+        self._resumed.clear()
+        self._pausing.set()
+        try:
+            until = time.monotonic() + patience.total_seconds()
+            while not self._paused.wait(0.1):
+                if self._ended is not None:
+                    raise StitchlineError(f"The flow does not run: {self._ended}. Start the service again first.")
+                if time.monotonic() > until:
+                    why = self.state().detail or "what was read is being committed"
+                    self._pausing.clear()
+                    raise StitchlineError(f"The flow does not come to a stand ({why}). Nothing was changed; try again.")
+            yield self._graph
+        finally:
+            self._resumed.set()
+
+    def kept_for(self) -> str:
+        """How long Kafka keeps the topic's records, in words."""
+        return kept_for(self._producer_config(), self._settings.kafka.topic)
 
     def close(self) -> None:
         self._ended = self._ended or "the flow has ended"
@@ -227,16 +273,17 @@ class Flow:
         records, lag = self._ends.lag(p, now)
         return PartitionState(p.topic, p.partition, p.next_offset, self._ends.of(p), p.watermark, records, lag, p)
 
-    def _partitions(self) -> list[int]:
-        """The topic's, which is made, with the one of its dead letters, if the settings want that."""
+    def _partitions(self, stopping: threading.Event) -> list[int]:
+        """The topic's, which is made, with the one of its dead letters, if the settings want that; an empty list if
+        `stopping` came first."""
         kafka = self._settings.kafka
         try:
-            found = partitions_of(self._config, kafka.topic, self._stopping, self._kafka_waits)
+            found = partitions_of(self._config, kafka.topic, stopping, self._kafka_waits)
         except TopicMissing:
             if kafka.create_topic_partitions is None:
                 raise
             create_topic(self._producer_config(), kafka.topic, kafka.create_topic_partitions)
-            found = partitions_of(self._config, kafka.topic, self._stopping, self._kafka_waits)
+            found = partitions_of(self._config, kafka.topic, stopping, self._kafka_waits)
         if found and kafka.create_topic_partitions is not None:
             create_topic(self._producer_config(), kafka.topic + SUFFIX, 1)
         return found
@@ -408,14 +455,14 @@ def _give_back() -> None:
 
 
 class _EitherEvent(threading.Event):
-    """Set when set, or when `other` is."""
+    """Set when set, or when one of `others` is."""
 
-    def __init__(self, other: threading.Event) -> None:
+    def __init__(self, *others: threading.Event) -> None:
         super().__init__()
-        self._other = other
+        self._others = others
 
     def is_set(self) -> bool:
-        return super().is_set() or self._other.is_set()
+        return super().is_set() or any(other.is_set() for other in self._others)
 
     def wait(self, timeout: float | None = None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout

@@ -23,14 +23,14 @@ import uvicorn
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
-from service import people
+from service import forgetting, people
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
 from service.nightly import Nightly
 from service.settings import Settings
 from service.web.app import create_app
-from service.web.models import PersonChange
+from service.web.models import PersonChange, PersonToForget
 from service.web.view import FlowState
 from sinks.backups import Manifest, back_up
 from sinks.dead_letters import SUFFIX
@@ -110,6 +110,10 @@ def stop_on_signals(stopping: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_FLOW_PATIENCE: Final = timedelta(seconds=60)
+"""For the flow to come to a stand."""
+
+
 class Service:
     """The flow and the page over one warehouse, each in a thread of its own. A context manager."""
 
@@ -125,6 +129,8 @@ class Service:
         self._comparing: duckdb.DuckDBPyConnection | None = None
         self.warehouse = open_warehouse(settings)
         try:
+            if forgetting.finish(self.warehouse):
+                log.info("the warehouse was written anew, since a person was forgotten")
             self.flow = Flow(settings, self.warehouse, addresses.redis_url, addresses.bootstrap, stopping)
         except BaseException:
             self.warehouse.close()
@@ -226,6 +232,14 @@ class Service:
                 extra={"act_id": told["act_id"]},
             )
         return told
+
+    def forget(self, person: PersonToForget) -> dict[str, Any]:
+        """One at a time; the flow stands still meanwhile."""
+        if person.dry_run:
+            return forgetting.foresee(self.warehouse, self.rules(), self._funnels, person)
+        self._end_comparing()
+        with self._reconciling, self.flow.paused(_FLOW_PATIENCE) as graph:
+            return forgetting.forget(self.warehouse, self.rules(), self._funnels, person, graph, self.flow.kept_for)
 
     def _end_comparing(self) -> None:
         """Interrupts a comparison that runs, statement by statement; one that mends is waited for."""

@@ -231,6 +231,37 @@ def person_change(told: dict[str, Any]) -> None:
         out.print("Nothing was changed.")
 
 
+def forgotten(told: dict[str, Any]) -> None:
+    verb = "Would remove" if told["dry_run"] else "Removed"
+    counted = ("events", "sessions", "facts", "verdicts", "acts", "dead_letters")
+    counts = ", ".join(f"{told[name]:,} {name.replace('_', ' ')}" for name in counted)
+    out.print(f"{verb} {counts}; of {', '.join(map(plain, told['persons']))}.", soft_wrap=True)
+    if told["devices"]:
+        out.print(f"Devices, whole: {', '.join(map(plain, told['devices']))}.", soft_wrap=True)
+    if told["shared_devices"]:
+        names = ", ".join(map(plain, told["shared_devices"]))
+        out.print(f"Of devices that others have, too, what was the person's: {names}.", soft_wrap=True)
+    for funnel in told["funnels"]:
+        out.print(f"Funnel {plain(funnel['name'])}: {funnel['was']} before, {funnel['is']} after.")
+    left = told["left"]
+    if told["dry_run"]:
+        out.print("Nothing was removed.")
+    else:
+        redis = f"Redis dropped {told['redis_keys']:,} keys"
+        why = f"; have it write its files anew, as it did not ({plain(left['redis'])})" if left["redis"] else ""
+        out.print(f"{redis}{why}. The warehouse's file was written anew. Tombstone {told['tombstone_id']}.")
+    kafka = left["kafka"]
+    for place in kafka["records"]:
+        out.print(
+            f"Kafka keeps the records {kafka['kept_for'] or 'as long as its retention says'}: {place['records']:,} "
+            f"between offsets {place['first_offset']} and {place['last_offset']} of partition {place['partition']}.",
+            soft_wrap=True,
+        )
+    if left["mentions"]:
+        out.print(f"{left['mentions']:,} events of others name an id in what they say. They stay.")
+    out.print(left["backups"], soft_wrap=True)
+
+
 def judged(told: dict[str, Any]) -> None:
     out.print(
         f"{told['devices']:,} devices were ever claimed: {told['shared']:,} are shared, {told['held']:,} links are "

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
+from stitchline.durations import format_duration
 from stitchline.errors import SourceError
 
 _PATIENCE: Final = 30.0  # seconds for the brokers to make a topic, and again to know of it
+_SOON: Final = 5.0  # seconds to an answer that can be done without
 _PAUSE: Final = 0.05  # seconds
 
 
@@ -42,6 +45,32 @@ def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
                 topic=name,
             )
         time.sleep(_PAUSE)
+
+
+def retention_of(config: Mapping[str, str], name: str) -> timedelta | None:
+    """How long the brokers keep the topic's records; None: for ever.
+
+    Raises SourceError when they do not tell.
+    """
+    admin = AdminClient({"log_level": 3, **config})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+    try:
+        told = admin.describe_configs([resource], request_timeout=_SOON)[resource].result(_SOON)
+    except (KafkaException, TimeoutError) as error:
+        raise SourceError(f"The brokers do not tell how long they keep topic {name!r}.", topic=name) from error
+    milliseconds = int(told["retention.ms"].value)
+    return None if milliseconds < 0 else timedelta(milliseconds=milliseconds)
+
+
+def kept_for(config: Mapping[str, str], name: str) -> str:
+    """How long the brokers keep the topic's records, in words."""
+    if "bootstrap.servers" not in config:
+        return "as long as its retention says"
+    try:
+        retention = retention_of(config, name)
+    except SourceError:
+        return "as long as its retention says, which the brokers do not tell now"
+    return "for ever" if retention is None else f"for {format_duration(retention)}"
 
 
 def _is_known(admin: AdminClient, name: str) -> bool:

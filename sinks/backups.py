@@ -21,7 +21,8 @@ from typing import Final
 import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from sinks.warehouse import SCHEMA_VERSION, Warehouse, stored_progress, wal_of
+from sinks.copies import copy_database, sync
+from sinks.warehouse import SCHEMA_VERSION, Warehouse, wal_of
 from stitchline.errors import BackupError, WarehouseHeld
 
 FORMAT: Final = 1
@@ -177,13 +178,13 @@ def restore(folder: Path, path: Path, *, replace: bool = False) -> Restored:
                 shutil.copyfile(folder / FILE, new)
                 with Warehouse.open(new) as warehouse:
                     generation = warehouse.begin_generation()
-                _sync(new)
+                sync(new)
                 kept = _keep(path) if there else None
                 new.replace(path)
             finally:
                 for left in (new, wal_of(new)):
                     left.unlink(missing_ok=True)
-            _sync(path.parent)
+            sync(path.parent)
     except OSError as error:
         raise BackupError(
             f"The backup {folder} could not be restored to {path}: {error}. See that there is room and the right to "
@@ -196,28 +197,7 @@ def restore(folder: Path, path: Path, *, replace: bool = False) -> Restored:
 def _copied(warehouse: Warehouse, file: Path, stopping: threading.Event) -> Manifest:
     made_at = datetime.now(UTC)
     with warehouse.reader() as con, _interrupted_by(stopping, con):
-        name = f"backup-{made_at:%Y%m%dT%H%M%S%f}"
-        con.execute(f"attach '{str(file).replace(chr(39), chr(39) * 2)}' as \"{name}\" (storage_version 'latest')")
-        try:
-            source = con.execute("select current_database()").fetchone()
-            assert source is not None
-            con.execute("begin transaction")
-            try:
-                con.execute(f'copy from database {_quoted(source[0])} to "{name}"')
-                progress, rows = stored_progress(con), _rows(con, source[0])
-                con.execute("commit")
-            except duckdb.Error:
-                with suppress(duckdb.Error):  # a commit that failed has done so itself
-                    con.execute("rollback")
-                raise
-            if (copied := _rows(con, name)) != rows:
-                raise BackupError(f"The copy {file} has rows {copied} instead of {rows}.", folder=file.parent)
-        except BaseException:
-            with suppress(duckdb.Error):
-                con.execute(f'detach "{name}"')
-            raise
-        con.execute(f'detach "{name}"')  # writes its log into its file
-    _sync(file)
+        rows, progress = copy_database(con, file)
     return Manifest(
         format=FORMAT,
         made_at=made_at,
@@ -232,24 +212,6 @@ def _copied(warehouse: Warehouse, file: Path, stopping: threading.Event) -> Mani
         bytes=file.stat().st_size,
         sha256=_checksum(file),
     )
-
-
-def _rows(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, int]:
-    """Rows of each table of `database`, by "schema.table"."""
-    tables = con.execute(
-        "select schema_name, table_name from duckdb_tables() where database_name = ? and not temporary order by all",
-        [database],
-    ).fetchall()
-    rows = {}
-    for schema, table in tables:
-        counted = con.execute(f"select count(*) from {_quoted(database)}.{_quoted(schema)}.{_quoted(table)}").fetchone()
-        assert counted is not None
-        rows[f"{schema}.{table}"] = int(counted[0])
-    return rows
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 @contextmanager
@@ -319,17 +281,8 @@ def _write(file: Path, text: str) -> None:
     begun = file.with_name(f"{file.name}.begun")
     try:
         begun.write_text(text + "\n", encoding="utf-8")
-        _sync(begun)
+        sync(begun)
         begun.replace(file)
     finally:
         begun.unlink(missing_ok=True)
-    _sync(file.parent)
-
-
-def _sync(path: Path) -> None:
-    """Returns when what is written there, or the names in a folder, would survive a power failure."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(file.parent)

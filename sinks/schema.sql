@@ -1,4 +1,4 @@
--- The stream's tables, version 4. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake, but for the hint
+-- The stream's tables, version 5. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake, but for the hint
 -- on compression.
 create schema if not exists stream;
 
@@ -6,7 +6,8 @@ create table stream.warehouse (
     warehouse_id varchar not null,      -- random, made once; Redis carries it too
     generation varchar not null,        -- new after each restore
     schema_version integer not null,
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    salt varchar not null               -- of the digests in stream.tombstones
 );
 
 -- Every accepted event, appended once, never updated.
@@ -122,7 +123,8 @@ create table stream.session_changes (
 
 -- Grow-only: every act that changed who is behind an id.
 create table stream.identity_facts (
-    kind varchar not null,              -- claim, logout, alias; by an operator merge, unmerge
+    kind varchar not null,              -- claim, logout, alias; by an operator merge, unmerge; forgotten for what is
+                                        -- kept of a forgotten user's claims and logouts on a device of others, too
     anonymous_id varchar,               -- null for an operator's act
     user_id varchar,                    -- null for a logout and for an operator's act
     event_at timestamptz not null,      -- of an operator's act, when it was done
@@ -160,6 +162,30 @@ create table stream.person_overrides (
 create table stream.person_merges (
     person_id varchar not null,
     merged_into varchar not null
+);
+
+-- Persons who were forgotten: what went, and who asked for it. Never an id.
+create table stream.forgotten (
+    tombstone_id varchar not null,      -- random
+    forgotten_at timestamptz not null,
+    reason varchar not null,
+    actor varchar not null,
+    events bigint not null,             -- removed from stream.events; stream.progress still counts them as stored
+    sessions bigint not null,
+    devices bigint not null,            -- forgotten whole, as nobody else had them
+    dead_letters bigint not null,
+    is_erased boolean not null          -- whether the file was written anew since
+);
+
+-- Whose arrivals are refused since: an id as a digest, and between which times what comes under it is refused.
+create table stream.tombstones (
+    tombstone_id varchar not null,
+    kind varchar not null,              -- user, device
+    digest blob not null,               -- SHA-256 of stream.warehouse's salt, kind and id
+    hint integer not null,              -- 20 bits of another hash, so that few ids have to be digested
+    from_at timestamptz,                -- null: from the beginning
+    to_at timestamptz not null,         -- inclusive
+    forgotten_at timestamptz not null
 );
 
 create table stream.bot_devices (
@@ -227,7 +253,7 @@ create view stream.identities as
 with last_facts as (
     -- A logout that carries a user is first that user's claim.
     -- An alias may have been refused later, when its anonymous id turned out to be a user's.
-    select anonymous_id, arg_max({'kind': kind, 'user_id': user_id}, (event_at, message_id, kind = 'logout')) as fact
+    select anonymous_id, arg_max({'user_id': user_id}, (event_at, message_id, user_id is null)) as fact
     from stream.identity_facts f
     where anonymous_id is not null and not exists (
         from stream.identity_verdicts v where v.verdict = 'refused' and f.kind = 'alias'
@@ -242,7 +268,7 @@ anonymous_ids as (
 ),
 known as (
     select 'anonymous' as kind, a.anonymous_id as id,
-        coalesce(case when f.fact.kind <> 'logout' and h.user_id is null then f.fact.user_id end,
+        coalesce(case when h.user_id is null then f.fact.user_id end,
             'anon:' || a.anonymous_id) as person_id
     from anonymous_ids a
     left join last_facts f using (anonymous_id)
@@ -253,7 +279,7 @@ known as (
     from (
         select distinct user_id, person_id from stream.events where user_id = person_id
         union
-        select distinct user_id, user_id from stream.identity_facts where user_id is not null
+        select distinct user_id, user_id from stream.identity_facts where user_id is not null and kind <> 'forgotten'
     )
 )
 select k.kind, k.id, coalesce(m.merged_into, k.person_id) as person_id

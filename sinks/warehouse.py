@@ -8,6 +8,9 @@ write: the state before the transaction stands, and it can be tried again), Ware
 
 from __future__ import annotations
 
+import fcntl
+import os
+import secrets
 import threading
 import time
 import uuid
@@ -24,10 +27,10 @@ import psutil
 
 from stitchline.errors import StitchlineError, WarehouseError, WarehouseHeld, WarehouseTooNew, WarehouseUnwritable
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """What schema.sql makes, and `_MIGRATIONS` lead to."""
 
-_MIGRATIONS: Final = {2: "to_version_2.sql", 3: "to_version_3.sql", 4: "to_version_4.sql"}
+_MIGRATIONS: Final = {2: "to_version_2.sql", 3: "to_version_3.sql", 4: "to_version_4.sql", 5: "to_version_5.sql"}
 """By version: the script that leads there from the version before."""
 
 _HELD: Final = "Could not set lock on file"  # how DuckDB says it
@@ -163,7 +166,12 @@ class Warehouse:
         if self._broken:
             with self._writing:
                 self._open_again()
-        reader = self._connection.cursor()
+        try:
+            reader = self._connection.cursor()
+        except duckdb.ConnectionException:  # closed just now
+            if not self._broken:
+                raise
+            return self.reader()
         reader.execute("set TimeZone = 'UTC'")
         return reader
 
@@ -217,7 +225,7 @@ class Warehouse:
         self._writer.close()
         self._connection.close()
         # Closed later, it would take along the lock that this process has on the file.
-        if str(self.path.resolve()) in {file.path for file in psutil.Process().open_files()}:
+        if self._is_read():
             raise WarehouseUnwritable(
                 f"The warehouse {self.path} could not be written, and has to be opened again, once the questions that "
                 "still read it are answered. What was committed is kept.",
@@ -233,6 +241,61 @@ class Warehouse:
             ) from error
         self._connection, self._broken, self._bulk = connection, False, False
         self._writer = self.reader()
+
+    def _is_read(self) -> bool:
+        """Whether a connection of this process still has the file."""
+        return str(self.path.resolve()) in {file.path for file in psutil.Process().open_files()}
+
+    def replace_file(
+        self,
+        make: Callable[[duckdb.DuckDBPyConnection, Path], object],
+        patience: timedelta = timedelta(minutes=1),
+    ) -> None:
+        """Puts the file that `make` writes, of what it reads on a connection, in the place of this one. Nobody writes
+        meanwhile; who reads has `patience` to end, and whoever comes later reads from the new file.
+
+        Raises WarehouseUnwritable if it could not be done. Then the file is as it was.
+        """
+        new = self.path.with_name(f"{self.path.name}.rewriting")
+        with self._writing:
+            self._open_again()
+            try:
+                _remove([new, wal_of(new)])
+                with self.reader() as con:
+                    make(con, new)
+                self._broken = True  # who comes now waits, and opens the new one
+                self._writer.close()
+                self._connection.close()
+                self._change_places(new, time.monotonic() + patience.total_seconds())
+            except (duckdb.Error, OSError) as error:
+                raise WarehouseUnwritable(
+                    f"The warehouse {self.path} could not be written anew: {_first_line(error)}. Make room on its disk "
+                    "for a second copy of it, and try again; it is as it was.",
+                    path=self.path,
+                ) from error
+            finally:
+                _remove([new, wal_of(new)])
+            self._open_again()
+
+    def _change_places(self, new: Path, deadline: float) -> None:
+        while self._is_read():
+            if time.monotonic() > deadline:
+                raise WarehouseUnwritable(
+                    f"The warehouse {self.path} could not be written anew, as questions still read it. Try again when "
+                    "they are answered; it is as it was.",
+                    path=self.path,
+                )
+            time.sleep(0.05)
+        if wal_of(self.path).exists():
+            raise OSError("its log could not be written into it")
+        with self.path.open("rb+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or another process has opened it just now
+            new.replace(self.path)
+            handle = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def begin_generation(self) -> str:
         """Makes this another one than it was before, for Redis, and returns its generation."""
@@ -337,8 +400,8 @@ def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         connection.execute(files("sinks").joinpath(script).read_text())
     if found == 0:
         connection.execute(
-            "insert into stream.warehouse values (?, ?, ?, ?)",
-            [str(uuid.uuid4()), str(uuid.uuid4()), SCHEMA_VERSION, datetime.now(UTC)],
+            "insert into stream.warehouse values (?, ?, ?, ?, ?)",
+            [str(uuid.uuid4()), str(uuid.uuid4()), SCHEMA_VERSION, datetime.now(UTC), secrets.token_hex(16)],
         )
     else:
         connection.execute("update stream.warehouse set schema_version = ?", [SCHEMA_VERSION])

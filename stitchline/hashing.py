@@ -1,4 +1,4 @@
-"""Hashes of text, 64 bits each, on whole columns: the same in every process of this version, and nowhere stored."""
+"""Hashes of text, 64 bits each, on whole columns. Tombstones store the lowest 20 bits: they stay what they are."""
 
 from __future__ import annotations
 

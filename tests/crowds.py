@@ -21,17 +21,17 @@ CROWD: Final = 25
 T = TypeVar("T")
 
 
-def of_crowds(most: int = CROWD) -> settings:
+def of_crowds(most: int = CROWD, short: int = PAIR) -> settings:
     """For a property that takes `crowds`: as many examples as make the profile's number of cases."""
-    sizes = _sizes(most)
+    sizes = _sizes(most, short)
     return settings(max_examples=math.ceil(settings().max_examples * len(sizes) / sum(sizes)))
 
 
-def crowds(cases: st.SearchStrategy[T], most: int = CROWD) -> st.SearchStrategy[list[T]]:
-    """So many cases, in the long form, and pairs in the short one; drawn each by itself."""
-    return st.sampled_from(_sizes(most)).flatmap(lambda size: st.lists(cases, min_size=size, max_size=size))
+def crowds(cases: st.SearchStrategy[T], most: int = CROWD, short: int = PAIR) -> st.SearchStrategy[list[T]]:
+    """So many cases, in the long form, and `short` in the short one; drawn each by itself."""
+    return st.sampled_from(_sizes(most, short)).flatmap(lambda size: st.lists(cases, min_size=size, max_size=size))
 
 
-def _sizes(most: int) -> list[int]:
+def _sizes(most: int, short: int) -> list[int]:
     """Now and then a crowd is of one, so that what fails with one alone is told with one alone."""
-    return [1, *[most if PROVE else PAIR] * 31]
+    return [1, *[most if PROVE else short] * 31]

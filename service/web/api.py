@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, R
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
-from service import people
+from service import forgetting, people
 from service.web import readings
 from service.web.metrics import Metrics
 from service.web.models import (
@@ -26,6 +26,7 @@ from service.web.models import (
     Health,
     PartitionAnswer,
     PersonChange,
+    PersonToForget,
     Problem,
     Readiness,
     ReconcileQuestion,
@@ -42,6 +43,8 @@ from sinks.backups import Manifest
 
 KEY_HEADER = "X-Stitchline-Key"
 FUNNEL_PATH = "/api/funnel"
+
+OwnersKey = Annotated[str, Header(alias=KEY_HEADER, description="The owner's key.")]
 
 _AT_ONCE = 4
 """Questions that may run at the same time; the others wait, so that the flow keeps its share of the cores."""
@@ -102,8 +105,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None) -> APIRouter:
-    """The routes under /api and /health, and /metrics; one question may take `timeout`. What writes files is done for
-    those who know the `key`, if there is one."""
+    """The routes under /api and /health, and /metrics; one question may take `timeout`. What writes files or
+    cannot be undone is for those who know the `key`, if there is one."""
     router = APIRouter()
     metrics = Metrics(view)
     seats = threading.BoundedSemaphore(_AT_ONCE)
@@ -122,6 +125,10 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
     def reading(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
         with seat() as con, deadline(con, timeout, what):
             yield con
+
+    def for_the_owner(shown: str, command: str) -> None:
+        if key is not None and not hmac.compare_digest(shown.encode(), key.encode()):
+            raise HTTPException(403, f"only the service's own user may do that: use `{command}`")
 
     @router.post(FUNNEL_PATH, tags=["funnels"], responses=_REFUSALS)
     def funnel(definition: FunnelDefinition, text: Annotated[str, Depends(body_text)]) -> FunnelResult:
@@ -186,15 +193,12 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
         return view.reconcile(asked.since, mend=asked.repair)
 
     @router.post("/api/backup", tags=["flow"], responses={403: {"model": Problem}})
-    def backup(
-        asked: BackupQuestion, shown: Annotated[str, Header(alias=KEY_HEADER, description="The owner's key.")] = ""
-    ) -> Manifest:
+    def backup(asked: BackupQuestion, shown: OwnersKey = "") -> Manifest:
         """Copies the warehouse, as it is committed now, into a folder on the service's machine. The flow goes on.
 
         For the user alone that the service runs as, who can read the key in the file beside the warehouse.
         """
-        if key is not None and not hmac.compare_digest(shown.encode(), key.encode()):
-            raise HTTPException(403, "only the service's own user may have files written: use `stitchline backup`")
+        for_the_owner(shown, "stitchline backup")
         return view.back_up(Path(asked.directory))
 
     @router.get("/api/identity", tags=["identity"], responses={404: {"model": Problem}})
@@ -204,8 +208,8 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
         """The persons behind an id: their devices, who had each when, and the messages that say so."""
         with reading("the persons") as con:
             persons = people.show(con, view.rules(), asked)
-        if not persons:
-            raise HTTPException(404, f"nobody has the id {asked[:200]!r}")
+            if not persons:
+                raise HTTPException(404, forgetting.why_not_there(con, asked))
         return {"id": asked, "persons": persons}
 
     @router.get("/api/identity/refused", tags=["identity"])
@@ -227,6 +231,18 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
     def change_persons(asked: PersonChange) -> dict[str, Any]:
         """Merges two persons, or takes that back. It shows at once, and is kept in the ledger."""
         return view.change_persons(asked)
+
+    @router.post(
+        "/api/identity/forget", tags=["identity"], responses={403: {"model": Problem}, 422: {"model": Problem}}
+    )
+    def forget_person(asked: PersonToForget, shown: OwnersKey = "") -> dict[str, Any]:
+        """Removes all that is stored of a person, for good, and says what that was and what is left elsewhere.
+
+        The flow stands still meanwhile, and the warehouse's file is written anew. For the user alone that the service
+        runs as, who can read the key in the file beside the warehouse.
+        """
+        for_the_owner(shown, "stitchline identity forget")
+        return view.forget(asked)
 
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(

@@ -32,6 +32,17 @@ class PersonChange(BaseModel):
     dry_run: bool = Field(default=False, description="Say what it would change, and change nothing.")
 
 
+class PersonToForget(BaseModel):
+    """A person who is to be forgotten."""
+
+    person: str = Field(description="A user id, or anon: and an anonymous id.", min_length=1)
+    because: str = Field(
+        description="Why, without an id of the person; it is kept.", min_length=1, max_length=2000, pattern=r"\S"
+    )
+    actor: str = Field(description="Who does it; it is kept.", min_length=1, max_length=200, pattern=r"\S")
+    dry_run: bool = Field(default=False, description="Say what it would remove, and remove nothing.")
+
+
 class BackupQuestion(BaseModel):
     directory: str = Field(
         description="Absolute path of a new or empty folder on the service's machine.", pattern="^/", max_length=4096

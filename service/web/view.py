@@ -14,7 +14,7 @@ import duckdb
 from flows.reconcile import Reconciliation
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
-from service.web.models import PersonChange
+from service.web.models import PersonChange, PersonToForget
 from sinks.backups import Manifest
 from sinks.warehouse import Progress
 
@@ -108,6 +108,10 @@ class ServiceView(Protocol):
 
     def change_persons(self, change: PersonChange) -> dict[str, Any]:
         """Merges two persons, or takes that back, and says what it changes."""
+        ...
+
+    def forget(self, person: PersonToForget) -> dict[str, Any]:
+        """Removes all that is stored of a person, and says what that was and what is left elsewhere."""
         ...
 
     def back_up(self, folder: Path) -> Manifest:

@@ -57,6 +57,16 @@ def persons_of(events: Iterable[Said], limits: Limits = LIMITS) -> dict[tuple[st
     return {(event.anonymous_id, event.message_id): _person(event, acts, shared, held, limits) for event in events}
 
 
+def persons_without_holding(
+    events: Iterable[Said], limits: Limits, users: Collection[str]
+) -> dict[tuple[str | None, str], str | None]:
+    """As `persons_of`, but that nothing of `users` is held."""
+    events = list(events)
+    acts = _acts_by_device(events)
+    shared, held = _shared(acts, limits), {link for link in held_of(acts, limits) if link[0] not in users}
+    return {(event.anonymous_id, event.message_id): _person(event, acts, shared, held, limits) for event in events}
+
+
 def owners_of(events: Iterable[Said], limits: Limits = LIMITS) -> dict[tuple[str, str], str]:
     """Whose each id is after the last act, by ("anonymous" or "user", id), as known when all of `events` are."""
     events = list(events)

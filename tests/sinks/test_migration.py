@@ -14,6 +14,8 @@ from sinks.warehouse import SCHEMA_VERSION, Warehouse
 ADDED_IN_2 = ("device_type varchar,", "browser varchar,", "os varchar,")
 ADDED_IN_3 = ("reconciliations", "topics", "lost_records")
 ADDED_IN_4 = ("person_merges",)
+ADDED_IN_5 = ("forgotten", "tombstones")
+SALT_IN_5 = re.compile(r",\n    salt varchar [^\n]*\n")
 ACTS_IN_4 = re.compile(
     r",\n    person_id varchar, [^\n]*\n    other_person_id varchar, [^\n]*\n    actor varchar [^\n]*\n"
 )
@@ -30,9 +32,10 @@ select ? as message_id, 'track' as type, 'E' as name, 'd' as anonymous_id, 'anon
 def version_1(path: Path) -> None:
     """A warehouse as version 1 made it, with two events of one device."""
     script = (files("sinks") / "schema.sql").read_text()
-    script = ACTS_IN_4.sub("\n", script.partition("-- Every id seen")[0])
-    assert "actor" not in script
-    for table in (*ADDED_IN_3, *ADDED_IN_4):
+    script = SALT_IN_5.sub("\n", ACTS_IN_4.sub("\n", script.partition("-- Every id seen")[0]))
+    assert "other_person_id" not in script
+    assert "salt varchar" not in script
+    for table in (*ADDED_IN_3, *ADDED_IN_4, *ADDED_IN_5):
         before, found, rest = script.partition(f"create table stream.{table} (")
         assert found
         script = before + rest.partition(");\n")[2]

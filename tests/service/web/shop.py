@@ -19,7 +19,7 @@ from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
 from service.web import FlowState, PartitionState
-from service.web.models import PersonChange
+from service.web.models import PersonChange, PersonToForget
 from sinks.backups import Manifest
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -64,6 +64,9 @@ class Shop:
 
     def change_persons(self, change: PersonChange) -> dict[str, Any]:
         raise AssertionError("nothing here writes persons")
+
+    def forget(self, person: PersonToForget) -> dict[str, Any]:
+        raise AssertionError("nothing here forgets persons")
 
     def back_up(self, folder: Path) -> Manifest:
         raise AssertionError("nothing here makes backups")

@@ -217,6 +217,7 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/identity",
         "/api/identity/audit",
         "/api/identity/change",
+        "/api/identity/forget",
         "/api/identity/refused",
         "/api/live",
         "/api/reconcile",

@@ -1,0 +1,150 @@
+"""The forgetting of a person, from the first look to the file that is written anew: what was removed, and what is left
+elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import duckdb
+
+from flows.reconcile import make_anew
+from flows.refusals import FORGOTTEN
+from flows.rules import FlowRules
+from funnels import FunnelDefinition, run_funnel
+from identity import forget as forgetting
+from identity.forget import Forgotten
+from identity.graph import Graph
+from identity.ids import PERSON_PREFIX
+from identity.tombstones import Tombstones
+from service.web.models import PersonToForget
+from sinks.copies import copy_database
+from sinks.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
+
+_BACKUPS: Final = (
+    "Backups made before hold the person until they are deleted, and so does a warehouse that is restored from one: "
+    "forget again then."
+)
+
+
+class _Undone(Exception):
+    """Rolls a transaction back, and means nothing else."""
+
+
+def foresee(
+    warehouse: Warehouse, rules: FlowRules, funnels: Sequence[FunnelDefinition], asked: PersonToForget
+) -> dict[str, Any]:
+    """What `forget` would do, without doing it. The flow waits meanwhile.
+
+    Raises UsageError for what cannot be done.
+    """
+    with suppress(_Undone), warehouse.transaction() as con:
+        told, _ = _removed(con, rules, funnels, asked)
+        raise _Undone
+    return told | {"tombstone_id": None, "redis_keys": None}
+
+
+def forget(
+    warehouse: Warehouse,
+    rules: FlowRules,
+    funnels: Sequence[FunnelDefinition],
+    asked: PersonToForget,
+    graph: Graph,
+    retention: Callable[[], str],
+) -> dict[str, Any]:
+    """Forgets a person: nothing of it is left in the warehouse's file or in Redis then. Nobody may write to either
+    meanwhile. `retention` tells how long Kafka keeps records.
+
+    Raises UsageError for what cannot be done, and WarehouseUnwritable if the person is removed, but the file is not
+    written anew; `finish` does that later.
+    """
+    with warehouse.transaction() as con:
+        told, done = _removed(con, rules, funnels, asked)
+        # Before it is certain: what is dropped for nothing comes back from the warehouse.
+        told["redis_keys"] = graph.drop([*done.devices, *done.cut_again])
+    log.info("a person was forgotten: %d events, %d sessions", told["events"], told["sessions"], extra=_facts(told))
+    finish(warehouse)
+    told["left"]["redis"] = graph.persist_anew()
+    told["left"]["kafka"]["kept_for"] = retention()
+    return told
+
+
+def finish(warehouse: Warehouse) -> bool:
+    """Writes the file anew if a person was forgotten since that was done last. Returns whether that was so."""
+    with warehouse.reader() as con:
+        row = con.execute("select exists (from stream.forgotten where not is_erased)").fetchone()
+    if row is None or not row[0]:
+        return False
+    warehouse.replace_file(copy_database)
+    with warehouse.transaction() as con:
+        con.execute("update stream.forgotten set is_erased = true where not is_erased")
+    return True
+
+
+def why_not_there(con: duckdb.DuckDBPyConnection, asked: str) -> str:
+    """What to say of an id that nobody has: that it was forgotten, if it was."""
+    found = Tombstones.read(con)
+    earlier = found.of("user", asked) | found.of("device", asked.removeprefix(PERSON_PREFIX))
+    if not earlier:
+        return f"nobody has the id {asked[:200]!r}"
+    counted = con.execute(
+        "select count(*) from stream.dead_letters, (select unnest($names) as name) "
+        "where reason = $reason and contains(detail, name)",
+        {"names": list(earlier), "reason": FORGOTTEN},
+    ).fetchone()
+    assert counted is not None
+    at = max(earlier.values())
+    return f"{asked[:200]!r} was forgotten on {at:%Y-%m-%d %H:%M} UTC; {counted[0]:,} late arrivals were refused since"
+
+
+def _facts(told: dict[str, Any]) -> dict[str, object]:
+    return {name: told[name] for name in ("tombstone_id", "events", "sessions")}
+
+
+def _removed(
+    con: duckdb.DuckDBPyConnection, rules: FlowRules, funnels: Sequence[FunnelDefinition], asked: PersonToForget
+) -> tuple[dict[str, Any], Forgotten]:
+    def counts() -> list[list[int]]:
+        return [[step.count for step in run_funnel(con, funnel).steps] for funnel in funnels]
+
+    before = counts()
+    done = forgetting.forget(
+        con, rules.legal, rules.sessions.logout_events, rules.links, asked.person, asked.because, asked.actor
+    )
+    make_anew(con, rules, done.cut_again)
+    sessions = forgetting.note(con, done)
+    told: dict[str, Any] = {
+        **asked.model_dump(),
+        "tombstone_id": done.tombstone_id,
+        "forgotten_at": done.forgotten_at.isoformat(),
+        "persons": done.persons,
+        "devices": done.devices,
+        "shared_devices": done.shared_devices,
+        "events": done.events,
+        "sessions": sessions,
+        "facts": done.facts,
+        "verdicts": done.verdicts,
+        "acts": done.acts,
+        "dead_letters": done.dead_letters,
+        "funnels": [
+            {"name": funnel.name, "was": was, "is": now}
+            for funnel, was, now in zip(funnels, before, counts(), strict=True)
+        ],
+        "left": {
+            "kafka": {
+                "kept_for": None,
+                "records": [
+                    dict(zip(("partition", "records", "first_offset", "last_offset"), place, strict=True))
+                    for place in done.places
+                ],
+            },
+            "redis": None,
+            "mentions": done.mentions,
+            "backups": _BACKUPS,
+        },
+    }
+    return told, done
