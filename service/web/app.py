@@ -73,7 +73,7 @@ def create_app(
     )
     app.state.live = feed
     app.include_router(api_router(view, timeout=question_timeout, key=key))
-    app.include_router(page_router(view, feed, access))
+    app.include_router(page_router(view, feed, access, question_timeout))
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     app.add_middleware(AccessMiddleware, access=access)
     _explain_errors(app)

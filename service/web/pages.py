@@ -1,4 +1,4 @@
-"""The pages and their live stream: the overview at /, the way in at /login."""
+"""The pages and their live stream: the overview at /, persons at /identity, the way in at /login."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from funnels import FunnelDefinition
+from service import forgetting, people
 from service.web import readings, wording
 from service.web.access import COOKIE, Access
 from service.web.live import LiveFeed
+from service.web.persons import read_person
+from service.web.statement import deadline
 from service.web.view import ServiceView
 from stitchline import __version__
 
@@ -23,8 +26,8 @@ _COOKIE_LIFE = timedelta(days=30)
 _LONGEST_FORM = 4096
 
 
-def page_router(view: ServiceView, feed: LiveFeed, access: Access) -> APIRouter:
-    """The routes that browsers open."""
+def page_router(view: ServiceView, feed: LiveFeed, access: Access, timeout: timedelta) -> APIRouter:
+    """The routes that browsers open; one question may take `timeout`."""
     router = APIRouter()
     render = Templates()
 
@@ -42,6 +45,23 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access) -> APIRouter:
         definition = chosen(funnel)
         found = await feed.current(definition)
         return render("overview.html", definition=definition, definitions=view.funnels(), parts=found)
+
+    @router.get("/identity", response_class=HTMLResponse, include_in_schema=False)
+    def find(asked: Annotated[str, Query(alias="id")] = "") -> Response:
+        asked = asked.strip()
+        return (
+            RedirectResponse(readings.person_href(asked), 303)
+            if asked
+            else render("identity.html", asked="", persons=[], problem="")
+        )
+
+    @router.get("/identity/{asked:path}", response_class=HTMLResponse, include_in_schema=False)
+    def identity(asked: str) -> HTMLResponse:
+        with view.reader() as con, deadline(con, timeout, "the person"):
+            found = [read_person(con, person) for person in people.show(con, view.rules(), asked)]
+            problem = "" if found else forgetting.why_not_there(con, asked)
+        status = 200 if found else 404
+        return render("identity.html", status_code=status, asked=asked, persons=found, problem=problem)
 
     @router.get(
         "/api/live",
@@ -111,7 +131,11 @@ class Templates:
             "nothing": wording.NOTHING,
             "clipped": wording.clipped,
         }
-        self._environment.filters |= {"time": datetime.fromisoformat, "exact": wording.exact}
+        self._environment.filters |= {
+            "time": datetime.fromisoformat,
+            "exact": wording.exact,
+            "counted": wording.counted,
+        }
 
     def __call__(self, name: str, *, status_code: int = 200, **context: object) -> HTMLResponse:
         now = datetime.now(UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import duckdb
 
@@ -208,24 +209,35 @@ def step_names(definition: FunnelDefinition) -> list[str]:
 def _session_row(row: dict[str, Any]) -> dict[str, Any]:
     person, device = row["person_id"], row["device"]
     anonymous = person.startswith("anon:")
-    source = " · ".join(part for part in (row["utm_source"], row["utm_campaign"]) if part)
     return {
         "id": row["session_id"],
         "href": f"/api/sessions/{row['session_id']}",
         "short_id": row["session_id"][:8],
         "person": "Anonymous" if anonymous else wording.clipped(person),
         "person_title": wording.clipped(person),
+        "person_href": person_href(person),
         "device": wording.clipped(device),
         "started": row["started_at"],
         "lasted": wording.span(_at(row["ended_at"]) - _at(row["started_at"])),
         "events": wording.number(row["event_count"]),
         "entry": wording.clipped(row["entry_path"]),
         "exit": wording.clipped(row["exit_path"]),
-        "source": source or wording.clipped(row["referrer"]) if source or row["referrer"] else "direct",
+        "source": source_of(row),
         "open": row["is_open"],
         "bot": row["is_bot"],
         "anonymous": anonymous,
     }
+
+
+def person_href(person: str) -> str:
+    """Where the page of a person is."""
+    return f"/identity/{quote(person, safe='')}"
+
+
+def source_of(row: dict[str, Any]) -> str:
+    """Where a session (utm_source, utm_campaign, referrer) came from, for people."""
+    campaign = " · ".join(part for part in (row["utm_source"], row["utm_campaign"]) if part)
+    return wording.clipped(campaign or row["referrer"]) if campaign or row["referrer"] else "direct"
 
 
 def _at(text: str) -> datetime:

@@ -91,9 +91,12 @@
         continue;
       }
       setText(cell, value);
-      if (cell.tagName === "A") {
+      if (cell.dataset.cell === "short_id") {
         cell.href = row.href;
         cell.title = `Session ${row.id} as JSON`;
+      } else if (cell.dataset.cell === "person") {
+        cell.href = row.person_href;
+        cell.title = row.person_title;
       } else if (cell.tagName === "BDI") {
         cell.title = row[`${cell.dataset.cell}_title`] ?? value;
       }

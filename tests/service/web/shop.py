@@ -21,6 +21,7 @@ from funnels import FunnelDefinition
 from service.web import FlowState, PartitionState
 from service.web.models import PersonChange, PersonToForget
 from sinks.backups import Manifest
+from sinks.warehouse import SCHEMA_VERSION
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -45,6 +46,7 @@ class Shop:
         self.database = duckdb.connect(str(path))
         self.database.execute("set TimeZone = 'UTC'")
         self.database.execute((files("sinks") / "schema.sql").read_text())
+        self.write("insert into stream.warehouse values ('w', 'g', ?, ?, 'salt')", SCHEMA_VERSION, NOON)
         self.state = FlowState("running")
         self.definitions = funnels
         self.reads = 0
@@ -160,6 +162,11 @@ class Shop:
             "person_id": person,
         }
         self._insert("person_overrides", row)
+
+    def claim(self, device: str, user: str, message_id: str, event_at: datetime) -> None:
+        """What the ledger has of a sign-in."""
+        row = {"kind": "claim", "anonymous_id": device, "user_id": user, "event_at": event_at, "message_id": message_id}
+        self._insert("identity_facts", row | {"reason": "the event carries both ids", "recorded_at": event_at})
 
     def _insert(self, table: str, row: dict[str, object]) -> None:
         columns = ", ".join(f'"{name}"' for name in row)
