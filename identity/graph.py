@@ -119,6 +119,11 @@ class Graph:
         self._written: Future[None] | None = None
         self._saved = ""  # the offsets in `meta`, as they were read or written last
 
+    def begin(self, generation: str) -> None:
+        """The warehouse is of this generation from now on: what Redis holds is of another one."""
+        self.flush()
+        self._generation = generation
+
     def covers(self) -> dict[str, int] | None:
         """The offsets up to which Redis holds this warehouse's facts; None if it holds none of this generation."""
         generation, offsets = self._patiently(lambda: self._meta_in(self._redis))

@@ -19,6 +19,7 @@ from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
 from identity.graph import Graph
+from identity.rebuild import Judged
 from service import forgetting, people
 from service.settings import Settings
 from service.topics import kept_for
@@ -55,6 +56,9 @@ class _Unserved:
 
     def change_persons(self, change: PersonChange) -> dict[str, Any]:
         return people.change(self.warehouse, definitions(self.settings.funnels), change)
+
+    def rebuild(self) -> Judged:
+        return people.rebuild(self.warehouse, self.rules())
 
     def forget(self, person: PersonToForget) -> dict[str, Any]:
         from service.runtime import dependencies

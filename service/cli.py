@@ -20,7 +20,7 @@ from rich.console import Console
 
 from funnels.definition import load_definition
 from service import logs, show
-from service.ask import ask, has_to_exist
+from service.ask import ask
 from service.settings import Settings, load_settings
 from sinks.warehouse import unreadable
 from stitchline import __version__
@@ -323,19 +323,12 @@ def audit(
 def rebuild(warehouse: WarehouseOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Judge all facts anew, after identity settings were changed.
 
-    Which devices are shared, which links are held, whose stored events are. No service may hold the warehouse; Redis is
-    filled again when the flow starts. `stitchline reconcile` says whether persons are as the rules have them.
+    Which devices are shared, which links are held, whose stored events are; Redis is filled again. A running flow
+    stands still meanwhile. `stitchline reconcile` says whether persons are as the rules have them.
     """
-    from dataclasses import asdict
-
-    from service.people import rebuild as judge
-    from service.runtime import open_warehouse
-
-    settings = _settings(warehouse, config)
-    has_to_exist(settings.warehouse.path)
-    with open_warehouse(settings) as opened, err.status("Judging all that is known about devices …"):
-        judged = judge(opened, settings.flow_rules())
-    _answer(asdict(judged), as_json, show.judged)
+    with err.status("Judging all that is known about devices …"):
+        judged = ask(_settings(warehouse, config), "POST", "/api/identity/rebuild", patience=None)
+    _answer(judged, as_json, show.judged)
 
 
 def _change_persons(

@@ -23,6 +23,7 @@ import uvicorn
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
+from identity.rebuild import Judged
 from service import forgetting, people
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
@@ -232,6 +233,14 @@ class Service:
                 extra={"act_id": told["act_id"]},
             )
         return told
+
+    def rebuild(self) -> Judged:
+        """The flow stands still meanwhile, and fills Redis again when it goes on."""
+        with self.flow.paused(_FLOW_PATIENCE) as graph:
+            judged = people.rebuild(self.warehouse, self.rules())
+            graph.begin(self.warehouse.generation)
+        log.info("judged all facts anew: %d devices are corrected", judged.corrected)
+        return judged
 
     def forget(self, person: PersonToForget) -> dict[str, Any]:
         """One at a time; the flow stands still meanwhile."""

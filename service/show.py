@@ -265,7 +265,7 @@ def forgotten(told: dict[str, Any]) -> None:
 def judged(told: dict[str, Any]) -> None:
     out.print(
         f"{told['devices']:,} devices were ever claimed: {told['shared']:,} are shared, {told['held']:,} links are "
-        f"held. Persons of {told['corrected']:,} devices are corrected. Redis is filled again when the flow starts.",
+        f"held. Persons of {told['corrected']:,} devices are corrected. Redis is filled again when the flow goes on.",
         soft_wrap=True,
     )
 

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, R
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
+from identity.rebuild import Judged
 from service import forgetting, people
 from service.web import readings
 from service.web.metrics import Metrics
@@ -231,6 +232,14 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
     def change_persons(asked: PersonChange) -> dict[str, Any]:
         """Merges two persons, or takes that back. It shows at once, and is kept in the ledger."""
         return view.change_persons(asked)
+
+    @router.post("/api/identity/rebuild", tags=["identity"])
+    def rebuild() -> Judged:
+        """Judges all facts anew, by the rules that are set: shared devices, held links, whose stored events are.
+
+        The flow stands still meanwhile, and fills Redis again.
+        """
+        return view.rebuild()
 
     @router.post(
         "/api/identity/forget", tags=["identity"], responses={403: {"model": Problem}, 422: {"model": Problem}}

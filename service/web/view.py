@@ -14,6 +14,7 @@ import duckdb
 from flows.reconcile import Reconciliation
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
+from identity.rebuild import Judged
 from service.web.models import PersonChange, PersonToForget
 from sinks.backups import Manifest
 from sinks.warehouse import Progress
@@ -108,6 +109,10 @@ class ServiceView(Protocol):
 
     def change_persons(self, change: PersonChange) -> dict[str, Any]:
         """Merges two persons, or takes that back, and says what it changes."""
+        ...
+
+    def rebuild(self) -> Judged:
+        """Judges all facts anew, by the rules that are set."""
         ...
 
     def forget(self, person: PersonToForget) -> dict[str, Any]:

@@ -183,5 +183,8 @@ def test_while_the_service_runs(kafka_run: Callable[..., Run], tmp_path: Path) -
         service.until("select count(*) from stream.events", len(EVENTS) + 1, 60)
         (person,) = identity(run, "show", "ann")["persons"]
         assert person["events"] == 5
+        assert identity(run, "rebuild") == {"devices": 2, "shared": 0, "held": 0, "corrected": 0}
+        run.produce([event("h", "13:05:00", "d2", event="Viewed Product")])
+        service.until("select count(*) from stream.events", len(EVENTS) + 2, 60)
         identity(run, "unmerge", "ann@work", "ann", "--because", "a mistake")
-        assert [identity(run, "show", name)["persons"][0]["events"] for name in ("ann", "ann@work")] == [2, 3]
+        assert [identity(run, "show", name)["persons"][0]["events"] for name in ("ann", "ann@work")] == [2, 4]

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
+from identity.rebuild import Judged
 from service.web import FlowState, PartitionState
 from service.web.models import PersonChange, PersonToForget
 from sinks.backups import Manifest
@@ -66,6 +67,9 @@ class Shop:
 
     def change_persons(self, change: PersonChange) -> dict[str, Any]:
         raise AssertionError("nothing here writes persons")
+
+    def rebuild(self) -> Judged:
+        raise AssertionError("nothing here judges")
 
     def forget(self, person: PersonToForget) -> dict[str, Any]:
         raise AssertionError("nothing here forgets persons")

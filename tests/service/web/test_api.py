@@ -218,6 +218,7 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/identity/audit",
         "/api/identity/change",
         "/api/identity/forget",
+        "/api/identity/rebuild",
         "/api/identity/refused",
         "/api/live",
         "/api/reconcile",
