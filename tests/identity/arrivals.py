@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
+from tests.flows.reference import is_legal
 from tests.identity.reference import Said
 from tests.identity.worlds import START
 
@@ -35,6 +36,23 @@ def said_events(draw: st.DrawFn, message_id: str) -> Said:
 def histories(draw: st.DrawFn) -> list[Said]:
     count = draw(st.integers(1, 14))
     return [draw(said_events(f"m{i:02d}")) for i in draw(st.permutations(range(count)))]
+
+
+def told_apart(events: list[Said], number: int) -> list[Said]:
+    """The same with ids that no other history of the crowd has, but for those that mean nobody."""
+
+    def told(name: str | None) -> str | None:
+        return f"{name}.{number}" if is_legal(name) else name
+
+    return [
+        e._replace(
+            message_id=f"{e.message_id}.{number}",
+            anonymous_id=told(e.anonymous_id),
+            user_id=told(e.user_id),
+            previous_id=told(e.previous_id),
+        )
+        for e in events
+    ]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from stitchline.errors import UsageError
 from stitchline.hashing import hash_texts
 from tests.crowds import crowds, of_crowds
 from tests.flows.reference import is_legal, sessions_of
-from tests.identity.arrivals import histories
+from tests.identity.arrivals import histories, told_apart
 from tests.identity.reference import Said, persons_without_holding
 from tests.identity.worlds import (
     IN_MEMORY,
@@ -70,23 +70,6 @@ def left_of(events: list[Said], forgotten: set[str], rules: FlowRules) -> dict[S
     left = [e for e in events if e.anonymous_id not in whole or (is_legal(e.user_id) and e.user_id not in forgotten)]
     whose = {e: persons[e.anonymous_id, e.message_id] for e in left}
     return {e: person for e, person in whose.items() if person not in forgotten}
-
-
-def told_apart(events: list[Said], number: int) -> list[Said]:
-    """The same with ids that no other history of the crowd has, but for those that mean nobody."""
-
-    def told(name: str | None) -> str | None:
-        return f"{name}.{number}" if is_legal(name) else name
-
-    return [
-        e._replace(
-            message_id=f"{e.message_id}.{number}",
-            anonymous_id=told(e.anonymous_id),
-            user_id=told(e.user_id),
-            previous_id=told(e.previous_id),
-        )
-        for e in events
-    ]
 
 
 MANY = 12
