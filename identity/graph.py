@@ -56,7 +56,7 @@ _GENERATION, _OFFSETS = "generation", "offsets"
 T = TypeVar("T")
 
 
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_quoted: Final = json.encoder.encode_basestring_ascii
 
 # SET with an expiry for many keys: MSET has none, and a command for each takes three times as long.
 _SET_ALL: Final = "for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end"
@@ -72,7 +72,14 @@ class DeviceState:
     """The users to whom it does not link, by name."""
 
     def dump(self) -> str:
-        return _encode([self.facts, self.held])
+        """JSON, put together by hand: as `json` would write it, in a fifth of the time."""
+        facts = ",".join(
+            [
+                f"[{at},{_quoted(message_id)},{_quoted(user) if user is not None else 'null'},{_quoted(kind)}]"
+                for at, message_id, user, kind in self.facts
+            ]
+        )
+        return f"[[{facts}],[{','.join(map(_quoted, self.held))}]]"
 
     @classmethod
     def load(cls, text: str | bytes) -> DeviceState:
@@ -182,15 +189,17 @@ class Graph:
                     found[device] = self._remember(device, DeviceState.load(value))
         return found
 
-    def save(self, states: Mapping[str, DeviceState], offsets: Mapping[str, int]) -> None:
+    def save(self, states: Mapping[str, DeviceState], offsets: Mapping[str, int], *, are_needed: bool = True) -> None:
         """Stores `states` and says that `offsets` are covered, all or nothing. Called after the warehouse's commit.
+        Those that `are_needed` again soon are kept here, too.
 
         Returns before that is done, once the save before is: what raised there is raised here. A Redis that no longer
         holds what was saved is left as it is, for `load` to find out.
         """
         self.flush()
-        for device, state in states.items():
-            self._remember(device, state)
+        if are_needed:
+            for device, state in states.items():
+                self._remember(device, state)
         before, self._saved = self._saved, json.dumps(dict(offsets))
         self._written = self._writer.submit(self._patiently, partial(self._write, states, before, self._saved))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import duckdb
@@ -71,12 +72,7 @@ UNTOLD: Final = ("alias", "forgotten")
 """The kinds of facts that no stored event tells."""
 
 
-_HELD: Final = f"""
-select {", ".join(VERDICTS.names())} from stream.identity_verdicts
-where verdict = 'held'
-  and ($users::varchar[] is null or user_id in (select unnest($users::varchar[])))
-  and ($devices::varchar[] is null or anonymous_id in (select unnest($devices::varchar[])))
-"""
+_HELD: Final = f"select {', '.join(VERDICTS.names())} from stream.identity_verdicts where verdict = 'held'"
 _FIRST_CLAIMS: Final = """
 select user_id, anonymous_id, min({'at': event_at, 'message_id': message_id}) as first
 from (
@@ -92,9 +88,10 @@ group by user_id, anonymous_id
 def first_claims(con: duckdb.DuckDBPyConnection, users: Collection[str] | None = None) -> pl.DataFrame:
     """When each of `users` (all, if None) first claimed each of its devices: user_id, anonymous_id, event_at,
     message_id."""
-    of_users = "true" if users is None else "f.user_id in (select unnest($users))"
+    of_users = "true" if users is None else "f.user_id in (select id from asked_users)"
     statement = _FIRST_CLAIMS.replace("{untold}", _UNTOLD).replace("{of_users}", of_users)
-    found = con.execute(statement, {"users": list(users)} if users is not None else {}).pl()
+    with _asked(con, "asked_users", users):
+        found = con.execute(statement).pl()
     return found.select(
         "user_id",
         "anonymous_id",
@@ -116,25 +113,40 @@ def held(
     con: duckdb.DuckDBPyConnection, *, users: Collection[str] | None = None, devices: Collection[str] | None = None
 ) -> pl.DataFrame:
     """The links that are held, of these users or of these devices (all, if None): VERDICTS."""
-    found = con.execute(_HELD, {"users": _listed(users), "devices": _listed(devices)}).pl()
-    return found.cast(VERDICTS)
+    statement = _HELD
+    statement += " and user_id in (select id from asked_users)" if users is not None else ""
+    statement += " and anonymous_id in (select id from asked_devices)" if devices is not None else ""
+    with _asked(con, "asked_users", users), _asked(con, "asked_devices", devices):
+        return con.execute(statement).pl().cast(VERDICTS)
 
 
-def _listed(ids: Collection[str] | None) -> list[str] | None:
-    return None if ids is None else list(ids)
+@contextmanager
+def _asked(con: duckdb.DuckDBPyConnection, name: str, ids: Collection[str] | None) -> Iterator[None]:
+    """`ids` as the table `name` (id), if there are any to ask for: DuckDB takes its time over long lists of values."""
+    if ids is None:
+        yield
+        return
+    column = ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.String)
+    con.register(name, pl.DataFrame({"id": column}).to_arrow())
+    try:
+        yield
+    finally:
+        con.unregister(name)
 
 
 def claimed(con: duckdb.DuckDBPyConnection, devices: Collection[str]) -> pl.Series:
     """Those of `devices` of which the ledger knows a fact."""
-    return con.execute(
-        "select distinct anonymous_id from stream.identity_facts where anonymous_id in (select unnest($1))",
-        [list(devices)],
-    ).pl()["anonymous_id"]
+    with _asked(con, "asked_devices", devices):
+        return con.execute(
+            "select distinct anonymous_id from stream.identity_facts "
+            "where anonymous_id in (select id from asked_devices)"
+        ).pl()["anonymous_id"]
 
 
 def aliases_of(con: duckdb.DuckDBPyConnection, ids: Collection[str]) -> pl.DataFrame:
     """The aliases that link one of `ids`, and were not refused since: anonymous_id, event_at, message_id, user_id."""
-    return con.execute(f"{_ALIASES} and anonymous_id in (select unnest($ids))", {"ids": list(ids)}).pl()
+    with _asked(con, "asked_devices", ids):
+        return con.execute(f"{_ALIASES} and anonymous_id in (select id from asked_devices)").pl()
 
 
 def aliased(con: duckdb.DuckDBPyConnection) -> set[str]:
@@ -147,16 +159,10 @@ def facts_of(
 ) -> Iterator[tuple[str, list[Fact]]]:
     """Every fact that the stored events tell about `devices` (all, if None), and those that they do not, device by
     device."""
-    narrowed = " and anonymous_id in (select anonymous_id from wanted)" if devices is not None else ""
-    parameters = {"logout_events": list(logout_events)}
-    if devices is not None:
-        con.register("wanted", pl.DataFrame({"anonymous_id": devices}).to_arrow())
-    try:
-        said = con.execute(_SAID_BY_EVENTS + narrowed, parameters).pl()
+    narrowed = " and anonymous_id in (select id from asked_devices)" if devices is not None else ""
+    with _asked(con, "asked_devices", devices):
+        said = con.execute(_SAID_BY_EVENTS + narrowed, {"logout_events": list(logout_events)}).pl()
         untold = con.execute(_UNTOLD + narrowed).pl()
-    finally:
-        if devices is not None:
-            con.unregister("wanted")
     said = said.with_columns(known_user=legal.legal(said["user_id"]), known_device=legal.legal(said["anonymous_id"]))
     facts = pl.concat([facts_in(said), untold]).sort("anonymous_id")
     for some in _of_whole_devices(facts):

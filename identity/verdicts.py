@@ -39,7 +39,7 @@ def overrides_of(
     """The whole timelines of `devices`, by all stored facts, as what stream.person_overrides has to say of them."""
     facts: dict[str, tuple[Fact, ...]] = dict.fromkeys(devices.to_list(), ())
     facts |= {device: compact(told) for device, told in ledger.facts_of(con, legal, logout_events, devices)}
-    return overrides_of_states(states_of(facts, ledger.held(con, devices=devices.to_list())), rules)
+    return overrides_of_states(states_of(facts, ledger.held(con, devices=devices)), rules)
 
 
 def overrides_of_states(states: Mapping[str, DeviceState], rules: LinkRules) -> pl.DataFrame:
