@@ -142,12 +142,53 @@ def forget(
     Raises UsageError if there is nobody of that name, or `because` tells who it is.
     """
     members = _members(con, legal, person)
-    users = [member for member in members if not member.startswith(PERSON_PREFIX)]
-    own = [member.removeprefix(PERSON_PREFIX) for member in members if member.startswith(PERSON_PREFIX)]
-    if _pattern([*users, *own]).search(because.encode()):
+    if _pattern([member.removeprefix(PERSON_PREFIX) for member in members]).search(because.encode()):
         raise UsageError("--because is kept: say why without the id of the person who is to be forgotten.")
     forgotten_at = datetime.now(UTC)
     tombstone_id = str(uuid.uuid4())
+    done, stones = _remove(con, legal, logout_events, rules, members, tombstone_id, forgotten_at)
+    tombstones.add(con, tombstone_id, stones, forgotten_at)
+    con.execute(
+        "insert into stream.forgotten values (?, ?, ?, ?, ?, 0, ?, ?, false)",
+        [tombstone_id, forgotten_at, because, actor, done.events, len(done.devices), done.dead_letters],
+    )
+    return done
+
+
+def forget_again(
+    con: duckdb.DuckDBPyConnection,
+    legal: LegalIds,
+    logout_events: Collection[str],
+    rules: LinkRules,
+    tombstone_id: str,
+) -> Forgotten | None:
+    """Removes what is stored of a person who was forgotten later than that: all that is left to tell who it was are the
+    tombstones. As `forget` else; None if nothing is stored."""
+    members = tombstones.Tombstones.read(con).persons(con, tombstone_id)
+    if not members:
+        return None
+    row = con.execute("select forgotten_at from stream.forgotten where tombstone_id = ?", [tombstone_id]).fetchone()
+    assert row is not None
+    done, _ = _remove(con, legal, logout_events, rules, members, tombstone_id, row[0])
+    con.execute(
+        "update stream.forgotten set events = ?, devices = ?, dead_letters = ? where tombstone_id = ?",
+        [done.events, len(done.devices), done.dead_letters, tombstone_id],
+    )
+    return done
+
+
+def _remove(
+    con: duckdb.DuckDBPyConnection,
+    legal: LegalIds,
+    logout_events: Collection[str],
+    rules: LinkRules,
+    members: list[str],
+    tombstone_id: str,
+    forgotten_at: datetime,
+) -> tuple[Forgotten, list[Tombstone]]:
+    """Removes the persons `members`, who are one, and returns which tombstones they are to get."""
+    users = [member for member in members if not member.startswith(PERSON_PREFIX)]
+    own = [member.removeprefix(PERSON_PREFIX) for member in members if member.startswith(PERSON_PREFIX)]
     given = {
         "forgotten_users": pl.DataFrame({"user_id": users}, schema={"user_id": pl.String}),
         "forgotten_persons": pl.DataFrame({"person_id": members}),
@@ -192,13 +233,8 @@ def forget(
         for name in given:
             con.unregister(name)
     letters = _remove_dead_letters(con, _pattern([*users, *whole]))
-    tombstones.add(con, tombstone_id, list(_tombstones(users, whole, spans, forgotten_at)), forgotten_at)
     gone = {name: before[name] - after[name] for name in before}
-    con.execute(
-        "insert into stream.forgotten values (?, ?, ?, ?, ?, 0, ?, ?, false)",
-        [tombstone_id, forgotten_at, because, actor, gone["events"], len(whole), letters],
-    )
-    return Forgotten(
+    done = Forgotten(
         tombstone_id=tombstone_id,
         forgotten_at=forgotten_at,
         persons=members,
@@ -214,6 +250,7 @@ def forget(
         sessions_before=sessions,
         mentions=_mentions(con, [*users, *whole]),
     )
+    return done, list(_tombstones(users, whole, spans, forgotten_at))
 
 
 def note(con: duckdb.DuckDBPyConnection, done: Forgotten) -> int:

@@ -207,13 +207,12 @@ def by_device(*frames: pl.DataFrame) -> dict[str, list[Fact]]:
     """The facts in `frames`, grouped."""
     facts = pl.concat(frames)
     grouped: dict[str, list[Fact]] = {}
-    for device, at, message_id, user, kind in zip(
-        facts["anonymous_id"].to_list(),
+    columns = (
         facts["event_at"].to_physical().to_list(),
         facts["message_id"].to_list(),
         facts["user_id"].to_list(),
         facts["kind"].to_list(),
-        strict=True,
-    ):
-        grouped.setdefault(device, []).append(Fact(at, message_id, user, kind))
+    )
+    for device, fact in zip(facts["anonymous_id"].to_list(), map(Fact._make, zip(*columns, strict=True)), strict=True):
+        grouped.setdefault(device, []).append(fact)
     return grouped

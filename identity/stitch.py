@@ -57,7 +57,7 @@ CLAIMED_DEVICES: Final = 5_000_000
 USERS: Final = 1_000_000
 """Size of the sketch that tells users with few devices: 4 MB, and still useful at five times as many."""
 
-_SAVED_AT_ONCE: Final = 5_000
+_SAVED_AT_ONCE: Final = 10_000
 """Devices in one transaction of Redis while it is filled again, so that it answers others in between."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from identity.ids import PERSON_PREFIX
 from stitchline.hashing import hash_texts
 
 HINT_BITS: Final = 20
@@ -28,6 +29,17 @@ from stream.tombstones
 """
 
 Kind = Literal["user", "device"]
+
+_STORED: Final[dict[Kind, str]] = {
+    "user": """
+        select user_id as name from stream.events where user_id is not null
+        union select user_id from stream.identity_facts where user_id is not null
+    """,
+    "device": """
+        select anonymous_id as name from stream.events where anonymous_id is not null
+        union select anonymous_id from stream.identity_facts where anonymous_id is not null
+    """,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +93,30 @@ class Tombstones:
         times = found["forgotten_at"].cast(pl.Datetime("us", "UTC"))
         return dict(zip(found["tombstone_id"].to_list(), times.to_list(), strict=True))
 
+    def persons(self, con: duckdb.DuckDBPyConnection, tombstone_id: str) -> list[str]:
+        """Whom of those who are stored, perhaps from before they were forgotten, the tombstones mean: user ids, and
+        anon: with devices that were forgotten whole."""
+        stored = {kind: con.execute(statement).pl()["name"].cast(pl.String) for kind, statement in _STORED.items()}
+        mine = pl.col("tombstone_id") == tombstone_id
+        users = self._named("user", stored["user"]).filter(mine)
+        is_whole = pl.col("from_at").is_null() & (pl.col("to_at") == pl.col("forgotten_at"))
+        devices = self._named("device", stored["device"]).filter(mine & is_whole)
+        return [*users["name"].unique().sort(), *(PERSON_PREFIX + name for name in devices["name"].unique().sort())]
+
     def _under(self, kind: Kind, ids: pl.Series, rows: pl.DataFrame) -> pl.DataFrame:
         """The `rows` that are refused because of their id of this kind: row, tombstone_id."""
-        suspect = pl.Series(self._hints[_hints_of(ids)]) & ids.is_not_null()
-        asked = ids.filter(suspect).unique()
-        digests = pl.Series([digest(self._salt, kind, name) for name in asked.to_list()], dtype=pl.Binary)
-        under = (
-            rows.with_columns(name=ids)
-            .filter(suspect)
-            .join(pl.DataFrame({"name": asked, "digest": digests}), on="name")
-            .join(self._rows.filter(pl.col("kind") == kind), on="digest")
-        )
+        under = rows.with_columns(name=ids).join(self._named(kind, ids), on="name")
         whole = pl.col("from_at").is_null() & (
             (pl.col("at") <= pl.col("to_at")) | (pl.col("received") <= pl.col("to_at"))
         )
         return under.filter(whole | pl.col("at").is_between("from_at", "to_at")).select("row", "tombstone_id")
+
+    def _named(self, kind: Kind, ids: pl.Series) -> pl.DataFrame:
+        """The tombstones of those of `ids` that have some, each with its name."""
+        asked = ids.filter(pl.Series(self._hints[_hints_of(ids)]) & ids.is_not_null()).unique()
+        digests = pl.Series([digest(self._salt, kind, name) for name in asked.to_list()], dtype=pl.Binary)
+        names = pl.DataFrame({"name": asked, "digest": digests})
+        return names.join(self._rows.filter(pl.col("kind") == kind), on="digest")
 
 
 def _hints_of(ids: pl.Series) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.ask import ask
+from service.forgetting import forget_again, forgotten_in
 from service.settings import Settings
 from sinks.backups import FILE, restore
 
@@ -37,7 +38,13 @@ def restore_backup(settings: Settings, folder: Path, console: Console, *, replac
     backup = folder / FILE
     size = backup.stat().st_size if backup.is_file() else None
     with _growing("restoring", path.with_name(f"{path.name}.restoring"), size, console):
-        restored = restore(folder, path, replace=replace)
+        forgotten = forgotten_in(path)
+        restored = restore(
+            folder,
+            path,
+            replace=replace,
+            prepare=lambda warehouse: forget_again(warehouse, settings.flow_rules(), forgotten),
+        )
     manifest = restored.manifest.model_dump(mode="json")
     return {
         "warehouse": str(restored.path),

@@ -6,9 +6,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from flows.reconcile import make_anew
 from flows.refusals import FORGOTTEN
@@ -21,13 +24,15 @@ from identity.ids import PERSON_PREFIX
 from identity.tombstones import Tombstones
 from service.web.models import PersonToForget
 from sinks.copies import copy_database
+from sinks.tables import registered
 from sinks.warehouse import Warehouse
+from stitchline.errors import WarehouseError
 
 log = logging.getLogger(__name__)
 
 _BACKUPS: Final = (
-    "Backups made before hold the person until they are deleted, and so does a warehouse that is restored from one: "
-    "forget again then."
+    "Backups made before hold the person until they are deleted. One that is restored in the place of this warehouse "
+    "forgets the person again; one that is restored elsewhere does not."
 )
 
 
@@ -83,6 +88,58 @@ def finish(warehouse: Warehouse) -> bool:
     with warehouse.transaction() as con:
         con.execute("update stream.forgotten set is_erased = true where not is_erased")
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenPersons:
+    """Who was forgotten in a warehouse: stream.forgotten and stream.tombstones, and which warehouse that is."""
+
+    warehouse_id: str
+    persons: pa.Table
+    tombstones: pa.Table
+
+
+def forgotten_in(path: Path) -> ForgottenPersons | None:
+    """Of the warehouse at `path`; None if there is none, or it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        with Warehouse.open(path) as warehouse, warehouse.reader() as con:
+            return ForgottenPersons(
+                warehouse.warehouse_id,
+                con.execute("from stream.forgotten").to_arrow_table(),
+                con.execute("from stream.tombstones").to_arrow_table(),
+            )
+    except WarehouseError as error:
+        log.warning("who was forgotten is not known, so persons may come back with the backup: %s", error)
+        return None
+
+
+def forget_again(warehouse: Warehouse, rules: FlowRules, known: ForgottenPersons | None) -> int:
+    """Forgets in `warehouse`, an earlier state of the one that `known` is from, who was forgotten since. Nobody else
+    may have it open. Returns how many persons that were."""
+    if known is None or known.warehouse_id != warehouse.warehouse_id:
+        return 0
+    with (
+        warehouse.transaction() as con,
+        registered(con, "persons", known.persons),
+        registered(con, "known_tombstones", known.tombstones),
+    ):
+        since = con.execute("from persons anti join stream.forgotten using (tombstone_id)").fetchall()
+        con.execute(
+            "insert into stream.tombstones by name "
+            "from known_tombstones anti join stream.forgotten using (tombstone_id)"
+        )
+        con.execute("insert into stream.forgotten by name from persons anti join stream.forgotten using (tombstone_id)")
+        for tombstone_id, *_ in since:
+            done = forgetting.forget_again(con, rules.legal, rules.sessions.logout_events, rules.links, tombstone_id)
+            if done is not None:
+                make_anew(con, rules, done.cut_again)
+                forgetting.note(con, done)
+        if since:
+            con.execute("update stream.forgotten set is_erased = false")
+    finish(warehouse)
+    return len(since)
 
 
 def why_not_there(con: duckdb.DuckDBPyConnection, asked: str) -> str:

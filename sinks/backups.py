@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -151,9 +151,12 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def restore(folder: Path, path: Path, *, replace: bool = False) -> Restored:
+def restore(
+    folder: Path, path: Path, *, replace: bool = False, prepare: Callable[[Warehouse], object] = lambda _: None
+) -> Restored:
     """Makes the backup in `folder` the warehouse at `path`, under a new generation. A warehouse that is there is moved
-    beside it if it is to be replaced. Whatever ends this in between, the old one or the new one is there.
+    beside it if it is to be replaced. Whatever ends this in between, the old one or the new one is there. `prepare` is
+    given what is restored before it takes its place.
 
     Raises BackupError if the backup is not whole, or a warehouse is there and not to be replaced, WarehouseHeld if a
     process has that one; nothing is changed then.
@@ -178,6 +181,7 @@ def restore(folder: Path, path: Path, *, replace: bool = False) -> Restored:
                 shutil.copyfile(folder / FILE, new)
                 with Warehouse.open(new) as warehouse:
                     generation = warehouse.begin_generation()
+                    prepare(warehouse)
                 sync(new)
                 kept = _keep(path) if there else None
                 new.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,34 @@ def test_ended_before_the_file_was_written_anew(told: Run, valkey: EmbeddedValke
     told.command("identity", "forget", "bob", "--because", "asked")
     assert told.rows("select is_erased from stream.forgotten") == [(True,), (True,)]
     assert places_of([USER, PHONE, LAPTOP, "bob"], tmp_path, valkey.url) == []
+
+
+def test_a_backup_that_is_restored(told: Run, valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    """Who was forgotten since it was made is forgotten again before it takes the warehouse's place."""
+    ids = [USER, PHONE, LAPTOP]
+    folder = tmp_path / "backup"
+    told.command("backup", str(folder))
+    forget(told)
+    known = told.rows("select message_id, person_id from stream.events order by 1")
+    told.command("restore", str(folder), "--replace")
+    assert {place.partition("/")[0] for place in places_of(ids, tmp_path, valkey.url)} == {"backup"}
+    assert told.rows("select message_id, person_id from stream.events order by 1") == known
+    assert told.rows("select actor, events, sessions, dead_letters, is_erased from stream.forgotten") == [
+        ("Sue", 9, 3, 2, True)
+    ]
+    late = tmp_path / "late.jsonl"
+    late.write_bytes(b"\n".join(LATE))
+    told.replay(late)
+    assert told.rows("select message_id from stream.events where message_id like 'l%'") == [("l4",)]
+    assert json.loads(told.command("reconcile", "--json"))["differing"] == 0
+
+
+def test_an_id_that_is_used_again_is_somebody_new(told: Run, tmp_path: Path) -> None:
+    forget(told)
+    now = datetime.now(UTC).isoformat()
+    again = tmp_path / "again.jsonl"
+    again.write_bytes(event("z1", now, PHONE, event="Signed Up", userId=USER) + b"\n" + LATE[1])
+    told.replay(again)
+    (zoe,) = identity(told, "show", USER)["persons"]
+    assert (zoe["events"], [device["anonymous_id"] for device in zoe["devices"]]) == (1, [PHONE])
+    assert told.rows(f"select message_id, person_id from stream.events where user_id = '{USER}'") == [("z1", USER)]
