@@ -20,8 +20,8 @@ from tests.identity.arrivals import histories, told_apart
 from tests.identity.reference import Said
 from tests.identity.worlds import IN_MEMORY, PERSONS_NOW, World, clear
 
-MANY = 12
-"""Histories of a crowd."""
+MANY, FEW = 25, 12
+"""Histories of a crowd, in the long form and in the short one."""
 LINKS = [LinkRules(), LinkRules(users_of_device=1), LinkRules(devices_of_user=1)]
 VERDICTS = "select verdict, anonymous_id, user_id, event_at, message_id, reason from stream.identity_verdicts"
 FUNNEL = FunnelDefinition.model_validate(
@@ -44,8 +44,8 @@ def known_of(world: World) -> list[Any]:
     return [graph_of(world), *(sorted(some, key=str) for some in rows)]
 
 
-@of_crowds(MANY, MANY)
-@given(crowds(histories(), MANY, MANY), st.sampled_from(LINKS), st.floats(0, 1), st.integers(0, 999))
+@of_crowds(MANY, FEW)
+@given(crowds(histories(), MANY, FEW), st.sampled_from(LINKS), st.floats(0, 1), st.integers(0, 999))
 def test_told_twice_or_in_another_order(
     redis_url: str, crowd: list[list[Said]], links: LinkRules, share: float, seed: int
 ) -> None:
@@ -75,8 +75,8 @@ acts = st.lists(
 )
 
 
-@of_crowds(MANY, MANY)
-@given(crowds(st.tuples(histories(), acts), MANY, MANY))
+@of_crowds(MANY, FEW)
+@given(crowds(st.tuples(histories(), acts), MANY, FEW))
 def test_merged_and_taken_apart_again(
     redis_url: str, crowd: list[tuple[list[Said], list[tuple[operators.Kind, int, int]]]]
 ) -> None:
