@@ -147,8 +147,8 @@ def report(description: str, measured: Identity) -> str:
 
 {description}
 
-{linked.events:,} events of {LINKED.devices:,} devices, replayed at full speed twice with users and twice without any, in
-turn; the better runs count. A twentieth of the events carry both ids.
+{linked.events:,} events of {LINKED.devices:,} devices, replayed at full speed twice with users and twice without any,
+in turn; the better runs count. A twentieth of the events carry both ids.
 
 | | with | without |
 |---|---:|---:|

@@ -100,17 +100,17 @@ def _throughput_and_latency(given: argparse.Namespace, description: str) -> str:
 
 
 @contextmanager
-def _services() -> Iterator[tuple[EmbeddedKafka, EmbeddedValkey, Path]]:
+def _services(home: Path = HOME) -> Iterator[tuple[EmbeddedKafka, EmbeddedValkey, Path]]:
     """Kafka and Valkey with nothing in them, and an empty folder for the warehouse; all removed afterwards."""
-    shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir(parents=True)
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
     try:
-        with EmbeddedKafka(HOME / "kafka", heap="1g") as kafka, EmbeddedValkey(HOME / "valkey") as valkey:
+        with EmbeddedKafka(home / "kafka", heap="1g") as kafka, EmbeddedValkey(home / "valkey") as valkey:
             for topic, partitions in (("events", PARTITIONS), ("events.dead", 1)):
                 kafka.create_topic(topic, partitions)
-            yield kafka, valkey, HOME
+            yield kafka, valkey, home
     finally:
-        shutil.rmtree(HOME, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _load(workload: Workload, kafka: EmbeddedKafka, *more: str) -> None:
@@ -205,8 +205,9 @@ def _devices() -> Devices:
 
 
 def _identity() -> Identity:
-    """The machine is another one from minute to minute: both are measured in turn, and the better run of each counts."""
-    with _services() as (other_kafka, other_valkey, other_home), _services() as (kafka, valkey, home):
+    """A machine is another one from minute to minute: both are measured in turn, and the better run of each counts."""
+    other_place = HOME.with_name(f"{HOME.name}-without")
+    with _services(other_place) as (other_kafka, other_valkey, other_home), _services() as (kafka, valkey, home):
         _load(identity.UNLINKED, other_kafka)
         _load(identity.LINKED, kafka)
         without: list[FlowRun] = []

@@ -26,7 +26,7 @@ from service.web.models import PersonToForget
 from sinks.copies import copy_database
 from sinks.tables import registered
 from sinks.warehouse import Warehouse
-from stitchline.errors import WarehouseError
+from stitchline.errors import WarehouseError, WarehouseUnwritable
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,14 @@ def forget(
         # Before it is certain: what is dropped for nothing comes back from the warehouse.
         told["redis_keys"] = graph.drop([*done.devices, *done.cut_again])
     log.info("a person was forgotten: %d events, %d sessions", told["events"], told["sessions"], extra=_facts(told))
-    finish(warehouse)
     told["left"]["redis"] = graph.persist_anew()
+    try:
+        finish(warehouse)
+    except WarehouseUnwritable as error:
+        raise WarehouseUnwritable(
+            "The person is removed, and what arrives is refused. But bytes are left in the file until it is written "
+            f"anew, which the next start of the service does, or the next forgetting: {error}"
+        ) from error
     told["left"]["kafka"]["kept_for"] = retention()
     return told
 

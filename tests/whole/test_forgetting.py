@@ -179,6 +179,7 @@ def test_ended_before_the_file_was_written_anew(told: Run, valkey: EmbeddedValke
     folder.mkdir()
     (folder / "in the way").touch()  # what cannot be removed stands where the new file is to be
     said = told.command("identity", "forget", USER, "--because", "asked", exits=1)
+    assert "The person is removed, and what arrives is refused." in said
     assert "could not be written anew" in said
     assert told.rows("select is_erased from stream.forgotten") == [(False,)]
     assert told.value("select count(*) from stream.events") == 3
