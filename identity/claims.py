@@ -102,6 +102,11 @@ def changes(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     return tuple(kept)
 
 
+def of_one_user(facts: Sequence[Fact]) -> bool:
+    """Whether the compact `facts` are claims by one user and nothing else, as those of most devices are."""
+    return 0 < len(facts) <= 2 and facts[0].user is not None and facts[0].user == facts[-1].user
+
+
 def sharing_claim(facts: Sequence[Fact], rules: LinkRules = DEFAULT) -> Fact | None:
     """The first of the compact `facts` by which the device is known to be shared, if it is (identity rule 6)."""
     if len({fact.user for fact in facts}) <= rules.users_of_device:

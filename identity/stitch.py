@@ -27,6 +27,7 @@ from identity.claims import (
     changes,
     compact,
     first_change,
+    of_one_user,
     parts,
     timeline,
 )
@@ -188,7 +189,11 @@ class Stitcher:
         overrides, cuts = self._overrides(known, states, may_be_stored)
         return Stitching(
             facts=as_frame(
-                [row for device, told in new.items() for row in _new_rows(device, known, states[device], told)],
+                [
+                    row
+                    for device, told in new.items()
+                    for row in _new_rows(device, known.get(device, _NOTHING).facts, states[device].facts, told)
+                ],
                 ledger.FACTS,
             ),
             verdicts=pl.concat([self._refusals(said), refused, undone, shared, held]),
@@ -272,6 +277,8 @@ class Stitcher:
         rows: tuple[list[tuple[object, ...]], list[tuple[object, ...]]] = ([], [])
         for device, state in states.items():
             before = known.get(device, _NOTHING)
+            if max(len(before.facts), len(state.facts)) <= self._rules.users_of_device:
+                continue  # there are no more users than facts
             if before.facts == state.facts:
                 continue
             was, now = (shared_device(device, facts, self._rules) for facts in (before.facts, state.facts))
@@ -297,6 +304,8 @@ class Stitcher:
         for device, is_stored in zip(devices, stored, strict=True):
             before, state = known.get(device), states[device]
             if (before is None and not is_stored) or before == state:
+                continue
+            if before is not None and _goes_on(before, state):
                 continue
             told = timeline(before.facts, self._rules, before.held) if before is not None else _OWN
             now = timeline(state.facts, self._rules, state.held)
@@ -393,7 +402,15 @@ def _moved_claims(before: Mapping[str, DeviceState], facts: Mapping[str, tuple[F
     then): CLAIMS."""
     rows: list[tuple[object, ...]] = []
     for device, now in facts.items():
-        was, is_now = first_claims_of(before[device].facts), first_claims_of(now)
+        told = before[device].facts
+        if of_one_user(now):
+            first = now[0]
+            if not told:
+                rows.append((first.user, device, first.at, first.message_id, True))
+                continue
+            if told[0] == first and of_one_user(told):
+                continue
+        was, is_now = first_claims_of(told), first_claims_of(now)
         rows += [(user, device, *key, user not in was) for user, key in is_now.items() if was.get(user) != key]
         rows += [(user, device, None, None, False) for user in was.keys() - is_now.keys()]
     return as_frame(rows, CLAIMS)
@@ -415,18 +432,29 @@ def _states_now(
     return states
 
 
+def _goes_on(before: DeviceState, now: DeviceState) -> bool:
+    """Whether the one user who has the device has it as before."""
+    return (
+        of_one_user(before.facts)
+        and of_one_user(now.facts)
+        and before.facts[0] == now.facts[0]
+        and before.held == now.held
+    )
+
+
 def _new_rows(
-    device: str, known: Mapping[str, DeviceState], state: DeviceState, told: list[Fact]
-) -> Iterator[tuple[object, ...]]:
-    """What the ledger has to keep of what was `told`. Stored events do not tell what an alias said: it has each; of the
-    others what changed something."""
-    before = set(changes(known[device].facts)) if device in known else set()
-    for fact in told:
-        if fact.kind == "alias":
-            yield _row(device, fact)
-    for fact in changes(state.facts):
-        if fact.kind not in ledger.UNTOLD and fact not in before:
-            yield _row(device, fact)
+    device: str, before: tuple[Fact, ...], now: tuple[Fact, ...], told: list[Fact]
+) -> list[tuple[object, ...]]:
+    """What the ledger has to keep of what was `told`, by the device's compact facts. Stored events do not tell what an
+    alias said: it has each; of the others what changed something."""
+    if not before and len(told) == 1:
+        return [_row(device, told[0])]
+    rows = [_row(device, fact) for fact in told if fact.kind == "alias"]
+    if of_one_user(before) and of_one_user(now) and before[0] == now[0]:
+        return rows
+    known = set(changes(before))
+    rows += [_row(device, fact) for fact in changes(now) if fact.kind not in ledger.UNTOLD and fact not in known]
+    return rows
 
 
 def _refused(aliases: pl.DataFrame) -> pl.DataFrame:
