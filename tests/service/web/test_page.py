@@ -93,7 +93,8 @@ def test_the_newest_sessions(shop: Shop, open_page: Opener) -> None:
     expect(rows.nth(2).locator("[data-cell=events]")).to_have_text("3")
     expect(rows.nth(2).locator("[data-cell=lasted]")).to_have_text("5\u202fmin")
     expect(rows.nth(2).locator(".badge.open")).to_be_hidden()
-    expect(rows.nth(2).locator("a")).to_have_attribute("href", "/api/sessions/" + "5e551011" * 4)
+    expect(rows.nth(2).locator(".id a")).to_have_attribute("href", "/api/sessions/" + "5e551011" * 4)
+    expect(rows.nth(2).locator("a.person")).to_have_attribute("href", "/identity/u1")
 
 
 def test_what_is_written_shows_by_itself(shop: Shop, open_page: Opener) -> None:
@@ -247,10 +248,12 @@ def test_the_list_of_sessions_keeps_still_under_the_pointer(shop: Shop, open_pag
 def test_the_keyboard_reaches_everything(shop: Shop, open_page: Opener) -> None:
     page = open_page(shop)
     reached = []
-    for _ in range(11):
+    for _ in range(15):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.textContent.trim().slice(0, 20)"))
-    assert reached[:5] == ["Skip to the numbers", "Stitchline", "Pause", "Dead letters", "Each partition"]
+        reached.append(page.evaluate("(e => (e.textContent.trim() || e.id).slice(0, 20))(document.activeElement)"))
+    assert reached[:4] == ["Skip to the numbers", "Stitchline", "id", "Show"]
+    assert reached[4:7] == ["Pause", "Dead letters", "Each partition"]
+    assert "Anonymous" in reached
     assert "5e551033" in reached
 
 
