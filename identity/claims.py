@@ -107,6 +107,11 @@ def of_one_user(facts: Sequence[Fact]) -> bool:
     return 0 < len(facts) <= 2 and facts[0].user is not None and facts[0].user == facts[-1].user
 
 
+def goes_on(before: Sequence[Fact], now: Sequence[Fact]) -> bool:
+    """Whether a device is, by its compact facts, of one user who has it as `before`: what is new are further claims."""
+    return of_one_user(before) and of_one_user(now) and before[0] == now[0]
+
+
 def sharing_claim(facts: Sequence[Fact], rules: LinkRules = DEFAULT) -> Fact | None:
     """The first of the compact `facts` by which the device is known to be shared, if it is (identity rule 6)."""
     if len({fact.user for fact in facts}) <= rules.users_of_device:

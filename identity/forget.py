@@ -17,18 +17,19 @@ from typing import Final
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from identity import ledger, operators, tombstones
-from identity.claims import BEGINNING, END, Fact, Key, LinkRules, compact, merged, timeline
+from identity.claims import END, Fact, Key, LinkRules, merged, timeline
 from identity.ids import FORGOTTEN_PREFIX, PERSON_PREFIX, LegalIds
 from identity.tombstones import Tombstone
-from identity.verdicts import in_range, overrides_of, shared_device, verdict_frame
+from identity.verdicts import as_frame, in_range, overrides_of_states, shared_device, states_of, verdict_frame
 from sinks import tables
 from stitchline.errors import UsageError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _REASON: Final = "of a person who was forgotten"
-_WORD: Final = rb"[A-Za-z0-9_.@-]"
+_WORD, _NO_WORD = "[A-Za-z0-9_.@-]", "[^A-Za-z0-9_.@-]"
 """What an id may go on with: `ann` is not meant by `ann@work`."""
 _LETTERS_AT_ONCE: Final = 10_000
 
@@ -189,31 +190,23 @@ def _remove(
     """Removes the persons `members`, who are one, and returns which tombstones they are to get."""
     users = [member for member in members if not member.startswith(PERSON_PREFIX)]
     own = [member.removeprefix(PERSON_PREFIX) for member in members if member.startswith(PERSON_PREFIX)]
-    given = {
-        "forgotten_users": pl.DataFrame({"user_id": users}, schema={"user_id": pl.String}),
-        "forgotten_persons": pl.DataFrame({"person_id": members}),
-    }
-    for name, rows in given.items():
-        con.register(name, rows.to_arrow())
-    try:
+    with (
+        tables.registered(con, "forgotten_users", _table("user_id", users)),
+        tables.registered(con, "forgotten_persons", _table("person_id", members)),
+    ):
         claimed = con.execute(_DEVICES).pl()["anonymous_id"].cast(pl.String)
         devices = sorted({*legal.legal(claimed).drop_nulls().to_list(), *own})
         nameless = set(claimed.to_list()).difference(devices)
-        facts = _facts(con, legal, logout_events, devices)
-        strangers = {
-            device: {f.user for f in told if f.user is not None and not f.user.startswith(FORGOTTEN_PREFIX)}.difference(
-                users
-            )
-            for device, told in facts.items()
-        }
-        whole = [device for device in devices if not strangers[device]]
-        shared = [device for device in devices if strangers[device]]
+        facts = ledger.compact_facts_of(con, legal, logout_events, pl.Series(devices, dtype=pl.String))
+        others = {device: _others(told, users) for device, told in facts.items()}
+        whole = [device for device in devices if not others[device]]
+        shared = [device for device in devices if others[device]]
         cut_again = [*shared, *sorted(nameless)]
         spans = _spans(con, shared, facts, rules, users, own)
         with (
-            tables.registered(con, "whole_devices", pl.DataFrame({"anonymous_id": whole}, _NAMES).to_arrow()),
-            tables.registered(con, "spans", _span_frame(spans).to_arrow()),
-            tables.registered(con, "cut_again", pl.DataFrame({"anonymous_id": cut_again}, _NAMES).to_arrow()),
+            tables.registered(con, "whole_devices", _table("anonymous_id", whole)),
+            tables.registered(con, "spans", as_frame([span.row for span in spans], _SPANS, *_TIMES).to_arrow()),
+            tables.registered(con, "cut_again", _table("anonymous_id", cut_again)),
         ):
             con.execute(_GONE)
             sessions = {row[0] for row in con.execute(_SESSIONS_OF).fetchall()}
@@ -225,14 +218,11 @@ def _remove(
             after = _counts(con)
             for statement in _RENAME:
                 con.execute(statement)
-        operators.count_anew(con)
-        _keep_boundaries(con, legal, logout_events, shared, facts, users, spans, forgotten_at)
-        _judge(con, legal, logout_events, rules, shared)
-        con.execute("drop table gone_events")
-    finally:
-        for name in given:
-            con.unregister(name)
-    letters = _remove_dead_letters(con, _pattern([*users, *whole]))
+    con.execute("drop table gone_events")
+    operators.count_anew(con)
+    _keep_boundaries(con, legal, logout_events, shared, facts, users, spans, forgotten_at)
+    _judge(con, legal, logout_events, rules, shared)
+    letters = _remove_dead_letters(con, [*users, *whole])
     gone = {name: before[name] - after[name] for name in before}
     done = Forgotten(
         tombstone_id=tombstone_id,
@@ -256,7 +246,7 @@ def _remove(
 def note(con: duckdb.DuckDBPyConnection, done: Forgotten) -> int:
     """Once the sessions of shared devices were cut again: forgets what is known of sessions that are no more, and
     returns how many these are. Part of the same transaction."""
-    with tables.registered(con, "before", pl.DataFrame({"session_id": sorted(done.sessions_before)}, _IDS).to_arrow()):
+    with tables.registered(con, "before", _table("session_id", done.sessions_before)):
         gone = con.execute("select session_id from before anti join stream.sessions using (session_id)").pl()
     with tables.registered(con, "gone", gone.cast(pl.String).to_arrow()):
         con.execute(
@@ -267,8 +257,13 @@ def note(con: duckdb.DuckDBPyConnection, done: Forgotten) -> int:
     return gone.height
 
 
-_NAMES: Final = {"anonymous_id": pl.String}
-_IDS: Final = {"session_id": pl.String}
+def _table(column: str, ids: Iterable[str]) -> pa.Table:
+    return pl.DataFrame({column: list(ids)}, schema={column: pl.String}).to_arrow()
+
+
+_BOUNDS: Final = ("anonymous_id", "from_at", "from_message_id", "to_at", "to_message_id")
+_SPANS: Final = pl.Schema({name: ledger.OVERRIDES[name] for name in _BOUNDS})
+_TIMES: Final = ("from_at", "to_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +273,11 @@ class _Span:
     device: str
     start: Key
     end: Key
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """By _SPANS, times in microseconds."""
+        return self.device, *in_range(self.start), *in_range(self.end)
 
 
 def _members(con: duckdb.DuckDBPyConnection, legal: LegalIds, person: str) -> list[str]:
@@ -300,12 +300,10 @@ def _members(con: duckdb.DuckDBPyConnection, legal: LegalIds, person: str) -> li
     return [root, *sorted(other for other, to in counts_to.items() if to == root)]
 
 
-def _facts(
-    con: duckdb.DuckDBPyConnection, legal: LegalIds, logout_events: Collection[str], devices: list[str]
-) -> dict[str, tuple[Fact, ...]]:
-    """Of each device, compact."""
-    told = dict(ledger.facts_of(con, legal, logout_events, pl.Series(devices, dtype=pl.String)))
-    return {device: compact(told.get(device, ())) for device in devices}
+def _others(facts: Iterable[Fact], users: list[str]) -> set[str]:
+    """Who else ever signed in on a device, and was not forgotten."""
+    named = {fact.user for fact in facts if fact.user is not None and not fact.user.startswith(FORGOTTEN_PREFIX)}
+    return named.difference(users)
 
 
 def _spans(
@@ -326,19 +324,6 @@ def _spans(
         for stretch in timeline(facts[device], rules, held_by_device.get(device, ()))
         if stretch.user in users or (stretch.user is None and device in own)
     ]
-
-
-def _span_frame(spans: list[_Span]) -> pl.DataFrame:
-    rows = [(s.device, *in_range(s.start), *in_range(s.end)) for s in spans]
-    columns = {
-        "anonymous_id": pl.String,
-        "from_at": pl.Int64,
-        "from_message_id": pl.String,
-        "to_at": pl.Int64,
-        "to_message_id": pl.String,
-    }
-    times = pl.Datetime("us", "UTC")
-    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(pl.col("from_at", "to_at").cast(times))
 
 
 def _counts(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -380,10 +365,10 @@ def _keep_boundaries(
             untold.append((fact.kind, device, fact.user, fact.at, fact.message_id, ""))
     end = (forgotten_at - _EPOCH) // timedelta(microseconds=1)
     rows += [("forgotten", span.device, None, end, "", _REASON) for span in spans if span.end == END]
-    with tables.registered(con, "untold", _fact_frame(untold).to_arrow()):
+    with tables.registered(con, "untold", as_frame(untold, ledger.FACTS).to_arrow()):
         con.execute(_UNTOLD)
     nothing = pl.DataFrame(schema=ledger.VERDICTS)
-    tables.append_identity(con, _fact_frame(rows), nothing, nothing)
+    tables.append_identity(con, as_frame(rows, ledger.FACTS), nothing, nothing)
 
 
 def _places(con: duckdb.DuckDBPyConnection, device: str, missing: set[Fact], kept: list[Fact]) -> dict[Fact, str]:
@@ -405,11 +390,6 @@ def _places(con: duckdb.DuckDBPyConnection, device: str, missing: set[Fact], kep
     return places
 
 
-def _fact_frame(rows: list[tuple[object, ...]]) -> pl.DataFrame:
-    plain = {name: pl.Int64() if name == "event_at" else kind for name, kind in ledger.FACTS.items()}
-    return pl.DataFrame(rows, schema=plain, orient="row").cast(ledger.FACTS)
-
-
 def _judge(
     con: duckdb.DuckDBPyConnection,
     legal: LegalIds,
@@ -418,41 +398,48 @@ def _judge(
     shared: list[str],
 ) -> None:
     """Makes the verdicts on these devices, and what is laid over their events, what is said of them now."""
-    facts = _facts(con, legal, logout_events, shared)
-    with tables.registered(con, "judged", pl.DataFrame({"anonymous_id": shared}, _NAMES).to_arrow()):
+    devices = pl.Series(shared, dtype=pl.String)
+    facts = ledger.compact_facts_of(con, legal, logout_events, devices)
+    with tables.registered(con, "judged", _table("anonymous_id", shared)):
         con.execute(
             "delete from stream.identity_verdicts "
             "where verdict = 'shared' and anonymous_id in (select anonymous_id from judged)"
         )
     verdicts = verdict_frame([row for device, told in facts.items() for row in shared_device(device, told, rules)])
     tables.append_identity(con, pl.DataFrame(schema=ledger.FACTS), verdicts, pl.DataFrame(schema=ledger.VERDICTS))
-    devices = pl.Series(shared, dtype=pl.String)
-    tables.replace_overrides(con, shared, overrides_of(con, legal, logout_events, devices, rules))
+    states = states_of(facts, ledger.held(con, devices=devices))
+    tables.replace_overrides(con, shared, overrides_of_states(states, rules))
 
 
 def _tombstones(users: list[str], whole: list[str], spans: list[_Span], forgotten_at: datetime) -> Iterable[Tombstone]:
     yield from (Tombstone("user", user, None, forgotten_at) for user in users)
     yield from (Tombstone("device", device, None, forgotten_at) for device in whole)
     for span in spans:
-        start = None if span.start == BEGINNING else _time(span.start)
-        yield Tombstone("device", span.device, start, min(_time(span.end), forgotten_at))
+        yield Tombstone("device", span.device, _time(span.start), min(_time(span.end), forgotten_at))
 
 
 def _time(key: Key) -> datetime:
     return _EPOCH + timedelta(microseconds=in_range(key)[0])
 
 
+def _spellings(ids: Iterable[str]) -> list[str]:
+    """`ids` as they are, and as JSON writes them."""
+    return sorted(
+        {text for name in ids for text in (name, json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1])}
+    )
+
+
 def _pattern(ids: Iterable[str]) -> re.Pattern[bytes]:
-    """Finds any of `ids` as a word, also as JSON writes it."""
-    spellings = {
-        text for name in ids for text in (name, json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1])
-    }
-    words = b"|".join(re.escape(text.encode()) for text in sorted(spellings))
-    return re.compile(b"(?<!%s)(?:%s)(?!%s)" % (_WORD, words, _WORD))
+    """Finds any of `ids` as a word."""
+    words = "|".join(map(re.escape, _spellings(ids)))
+    return re.compile(f"(?<!{_WORD})(?:{words})(?!{_WORD})".encode())
 
 
-def _remove_dead_letters(con: duckdb.DuckDBPyConnection, pattern: re.Pattern[bytes]) -> int:
-    """Removes those that name one of the ids, in their key or their record. Returns how many these are."""
+def _remove_dead_letters(con: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
+    """Removes those that name one of `ids`, in their key or their record. Returns how many these are."""
+    if not ids:
+        return 0
+    pattern = _pattern(ids)
     places: list[tuple[str, int, int]] = []
     found = con.execute('select topic, "partition", "offset", key, raw, detail from stream.dead_letters')
     while rows := found.fetchmany(_LETTERS_AT_ONCE):
@@ -475,12 +462,12 @@ def _remove_dead_letters(con: duckdb.DuckDBPyConnection, pattern: re.Pattern[byt
 
 def _mentions(con: duckdb.DuckDBPyConnection, ids: list[str]) -> int:
     """How many events of others name one of `ids` in what they say."""
-    word = _WORD.decode()
-    texts = sorted({text for name in ids for text in (name, json.dumps(name)[1:-1])})
-    pattern = "|".join(re.escape(text) for text in texts)
+    if not ids:
+        return 0
+    words = "|".join(map(re.escape, _spellings(ids)))
     columns = ("name", "path", "referrer", "utm_campaign", "properties::varchar", "context::varchar")
-    whole = f"(^|[^{word[1:-1]}])({pattern})($|[^{word[1:-1]}])"
+    pattern = f"(^|{_NO_WORD})({words})($|{_NO_WORD})"
     any_column = " or ".join(f"regexp_matches({column}, $pattern)" for column in columns)
-    row = con.execute(f"select count(*) from stream.events where {any_column}", {"pattern": whole}).fetchone()
+    row = con.execute(f"select count(*) from stream.events where {any_column}", {"pattern": pattern}).fetchone()
     assert row is not None
     return int(row[0])

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from identity.claims import Fact
+from identity.claims import Fact, compact
 from identity.ids import LegalIds
+from sinks.tables import registered
 
 FACTS: Final = pl.Schema(
     {
@@ -127,11 +128,8 @@ def _asked(con: duckdb.DuckDBPyConnection, name: str, ids: Collection[str] | Non
         yield
         return
     column = ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.String)
-    con.register(name, pl.DataFrame({"id": column}).to_arrow())
-    try:
+    with registered(con, name, pl.DataFrame({"id": column}).to_arrow()):
         yield
-    finally:
-        con.unregister(name)
 
 
 def claimed(con: duckdb.DuckDBPyConnection, devices: Collection[str]) -> pl.Series:
@@ -167,6 +165,14 @@ def facts_of(
     facts = pl.concat([facts_in(said), untold]).sort("anonymous_id")
     for some in _of_whole_devices(facts):
         yield from by_device(some).items()
+
+
+def compact_facts_of(
+    con: duckdb.DuckDBPyConnection, legal: LegalIds, logout_events: Collection[str], devices: pl.Series
+) -> dict[str, tuple[Fact, ...]]:
+    """The compact facts of each of `devices`; of those of which nothing is told, none."""
+    facts: dict[str, tuple[Fact, ...]] = dict.fromkeys(devices.to_list(), ())
+    return facts | {device: compact(told) for device, told in facts_of(con, legal, logout_events, devices)}
 
 
 def _of_whole_devices(facts: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -27,6 +27,7 @@ from identity.claims import (
     changes,
     compact,
     first_change,
+    goes_on,
     of_one_user,
     parts,
     timeline,
@@ -305,7 +306,7 @@ class Stitcher:
             before, state = known.get(device), states[device]
             if (before is None and not is_stored) or before == state:
                 continue
-            if before is not None and _goes_on(before, state):
+            if before is not None and before.held == state.held and goes_on(before.facts, state.facts):
                 continue
             told = timeline(before.facts, self._rules, before.held) if before is not None else _OWN
             now = timeline(state.facts, self._rules, state.held)
@@ -403,13 +404,11 @@ def _moved_claims(before: Mapping[str, DeviceState], facts: Mapping[str, tuple[F
     rows: list[tuple[object, ...]] = []
     for device, now in facts.items():
         told = before[device].facts
-        if of_one_user(now):
-            first = now[0]
-            if not told:
-                rows.append((first.user, device, first.at, first.message_id, True))
-                continue
-            if told[0] == first and of_one_user(told):
-                continue
+        if goes_on(told, now):
+            continue
+        if not told and of_one_user(now):
+            rows.append((now[0].user, device, *now[0].key, True))
+            continue
         was, is_now = first_claims_of(told), first_claims_of(now)
         rows += [(user, device, *key, user not in was) for user, key in is_now.items() if was.get(user) != key]
         rows += [(user, device, None, None, False) for user in was.keys() - is_now.keys()]
@@ -432,16 +431,6 @@ def _states_now(
     return states
 
 
-def _goes_on(before: DeviceState, now: DeviceState) -> bool:
-    """Whether the one user who has the device has it as before."""
-    return (
-        of_one_user(before.facts)
-        and of_one_user(now.facts)
-        and before.facts[0] == now.facts[0]
-        and before.held == now.held
-    )
-
-
 def _new_rows(
     device: str, before: tuple[Fact, ...], now: tuple[Fact, ...], told: list[Fact]
 ) -> list[tuple[object, ...]]:
@@ -450,7 +439,7 @@ def _new_rows(
     if not before and len(told) == 1:
         return [_row(device, told[0])]
     rows = [_row(device, fact) for fact in told if fact.kind == "alias"]
-    if of_one_user(before) and of_one_user(now) and before[0] == now[0]:
+    if goes_on(before, now):
         return rows
     known = set(changes(before))
     rows += [_row(device, fact) for fact in changes(now) if fact.kind not in ledger.UNTOLD and fact not in known]

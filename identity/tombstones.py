@@ -71,18 +71,18 @@ class Tombstones:
 
     def refusing(self, events: pl.DataFrame) -> pl.Series:
         """By which tombstone each event (anonymous_id, user_id, known_user, previous_id, event_at, received_at) is
-        refused, or null. What another user signed is that user's, whoever had the device."""
+        refused, or null. What another user signed is that user's, whoever had the device, unless it names the user."""
         rows = events.select(
             row=pl.int_range(pl.len()),
             at=pl.col("event_at").to_physical(),
             received=pl.col("received_at").to_physical(),
         )
-        unsigned = events.select(pl.when(pl.col("known_user").is_null()).then("anonymous_id")).to_series()
+        unsigned = events.select(pl.when(pl.col("known_user").is_null()).then(pl.col("anonymous_id", "previous_id")))
         found = [
             self._under("user", events["user_id"], rows),
-            self._under("device", unsigned, rows),
             self._under("user", events["previous_id"], rows),
-            self._under("device", events["previous_id"], rows),
+            self._under("device", unsigned["anonymous_id"], rows),
+            self._under("device", unsigned["previous_id"], rows),
         ]
         first = pl.concat(found).unique("row", keep="first", maintain_order=True)
         return rows.join(first, on="row", how="left", maintain_order="left")["tombstone_id"]
@@ -99,8 +99,7 @@ class Tombstones:
         stored = {kind: con.execute(statement).pl()["name"].cast(pl.String) for kind, statement in _STORED.items()}
         mine = pl.col("tombstone_id") == tombstone_id
         users = self._named("user", stored["user"]).filter(mine)
-        is_whole = pl.col("from_at").is_null() & (pl.col("to_at") == pl.col("forgotten_at"))
-        devices = self._named("device", stored["device"]).filter(mine & is_whole)
+        devices = self._named("device", stored["device"]).filter(mine & pl.col("from_at").is_null())
         return [*users["name"].unique().sort(), *(PERSON_PREFIX + name for name in devices["name"].unique().sort())]
 
     def _under(self, kind: Kind, ids: pl.Series, rows: pl.DataFrame) -> pl.DataFrame:

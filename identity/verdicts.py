@@ -10,7 +10,7 @@ import duckdb
 import polars as pl
 
 from identity import ledger
-from identity.claims import DEFAULT, Fact, Key, LinkRules, Stretch, compact, held, sharing_claim, timeline
+from identity.claims import DEFAULT, Fact, Key, LinkRules, Stretch, held, sharing_claim, timeline
 from identity.graph import DeviceState
 from identity.ids import PERSON_PREFIX, LegalIds
 from stitchline.durations import format_duration
@@ -37,8 +37,7 @@ def overrides_of(
     rules: LinkRules = DEFAULT,
 ) -> pl.DataFrame:
     """The whole timelines of `devices`, by all stored facts, as what stream.person_overrides has to say of them."""
-    facts: dict[str, tuple[Fact, ...]] = dict.fromkeys(devices.to_list(), ())
-    facts |= {device: compact(told) for device, told in ledger.facts_of(con, legal, logout_events, devices)}
+    facts = ledger.compact_facts_of(con, legal, logout_events, devices)
     return overrides_of_states(states_of(facts, ledger.held(con, devices=devices)), rules)
 
 

@@ -17,6 +17,7 @@ from service.ask import ask
 from service.forgetting import forget_again, forgotten_in
 from service.settings import Settings
 from sinks.backups import FILE, restore
+from sinks.warehouse import Warehouse
 
 _LOOK_EVERY: Final = timedelta(milliseconds=200)
 
@@ -38,13 +39,14 @@ def restore_backup(settings: Settings, folder: Path, console: Console, *, replac
     backup = folder / FILE
     size = backup.stat().st_size if backup.is_file() else None
     with _growing("restoring", path.with_name(f"{path.name}.restoring"), size, console):
-        forgotten = forgotten_in(path)
-        restored = restore(
-            folder,
-            path,
-            replace=replace,
-            prepare=lambda warehouse: forget_again(warehouse, settings.flow_rules(), forgotten),
-        )
+        forgotten = forgotten_in(path) if replace else None
+        again = 0
+
+        def prepare(warehouse: Warehouse) -> None:
+            nonlocal again
+            again = forget_again(warehouse, settings.flow_rules(), forgotten)
+
+        restored = restore(folder, path, replace=replace, prepare=prepare)
     manifest = restored.manifest.model_dump(mode="json")
     return {
         "warehouse": str(restored.path),
@@ -53,6 +55,7 @@ def restore_backup(settings: Settings, folder: Path, console: Console, *, replac
         "made_at": manifest["made_at"],
         "offsets": manifest["offsets"],
         "rows": manifest["rows"],
+        "forgotten_again": again,
         "kept": str(restored.kept) if restored.kept is not None else None,
     }
 

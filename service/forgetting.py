@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,17 +15,18 @@ import pyarrow as pa
 from flows.reconcile import make_anew
 from flows.refusals import FORGOTTEN
 from flows.rules import FlowRules
-from funnels import FunnelDefinition, run_funnel
+from funnels import FunnelDefinition
 from identity import forget as forgetting
 from identity.forget import Forgotten
 from identity.graph import Graph
 from identity.ids import PERSON_PREFIX
 from identity.tombstones import Tombstones
+from service import people
 from service.web.models import PersonToForget
 from sinks.copies import copy_database
 from sinks.tables import registered
 from sinks.warehouse import Warehouse
-from stitchline.errors import WarehouseError, WarehouseUnwritable
+from stitchline.errors import WarehouseError, WarehouseHeld, WarehouseUnwritable
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,6 @@ _BACKUPS: Final = (
 )
 
 
-class _Undone(Exception):
-    """Rolls a transaction back, and means nothing else."""
-
-
 def foresee(
     warehouse: Warehouse, rules: FlowRules, funnels: Sequence[FunnelDefinition], asked: PersonToForget
 ) -> dict[str, Any]:
@@ -47,9 +43,8 @@ def foresee(
 
     Raises UsageError for what cannot be done.
     """
-    with suppress(_Undone), warehouse.transaction() as con:
+    with warehouse.transaction(keep=False) as con:
         told, _ = _removed(con, rules, funnels, asked)
-        raise _Undone
     return told | {"tombstone_id": None, "redis_keys": None}
 
 
@@ -106,7 +101,10 @@ class ForgottenPersons:
 
 
 def forgotten_in(path: Path) -> ForgottenPersons | None:
-    """Of the warehouse at `path`; None if there is none, or it cannot be read."""
+    """Of the warehouse at `path`; None if there is none, or it cannot be read.
+
+    Raises WarehouseHeld if a process has it.
+    """
     if not path.is_file():
         return None
     try:
@@ -116,6 +114,8 @@ def forgotten_in(path: Path) -> ForgottenPersons | None:
                 con.execute("from stream.forgotten").to_arrow_table(),
                 con.execute("from stream.tombstones").to_arrow_table(),
             )
+    except WarehouseHeld:
+        raise
     except WarehouseError as error:
         log.warning("who was forgotten is not known, so persons may come back with the backup: %s", error)
         return None
@@ -171,10 +171,7 @@ def _facts(told: dict[str, Any]) -> dict[str, object]:
 def _removed(
     con: duckdb.DuckDBPyConnection, rules: FlowRules, funnels: Sequence[FunnelDefinition], asked: PersonToForget
 ) -> tuple[dict[str, Any], Forgotten]:
-    def counts() -> list[list[int]]:
-        return [[step.count for step in run_funnel(con, funnel).steps] for funnel in funnels]
-
-    before = counts()
+    before = people.funnel_counts(con, funnels)
     done = forgetting.forget(
         con, rules.legal, rules.sessions.logout_events, rules.links, asked.person, asked.because, asked.actor
     )
@@ -193,10 +190,7 @@ def _removed(
         "verdicts": done.verdicts,
         "acts": done.acts,
         "dead_letters": done.dead_letters,
-        "funnels": [
-            {"name": funnel.name, "was": was, "is": now}
-            for funnel, was, now in zip(funnels, before, counts(), strict=True)
-        ],
+        "funnels": people.changes_of_funnels(funnels, before, people.funnel_counts(con, funnels)),
         "left": {
             "kafka": {
                 "kept_for": None,

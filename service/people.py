@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -95,26 +94,33 @@ def change(warehouse: Warehouse, funnels: Sequence[FunnelDefinition], asked: Per
 
     Raises UsageError for what cannot be done.
     """
-    with suppress(_Undone), warehouse.transaction() as con:
-        before = merged(operators.acts(con))
-        counts = [[step.count for step in run_funnel(con, funnel).steps] for funnel in funnels]
+    with warehouse.transaction(keep=not asked.dry_run) as con:
+        before, counts = merged(operators.acts(con)), funnel_counts(con, funnels)
         act_id = operators.record(con, asked.kind, asked.person, asked.other, asked.because, asked.actor)
         after = merged(operators.acts(con))
         moved = [p for p in sorted({*before, *after}) if before.get(p, p) != after.get(p, p)]
         (touched,) = query_rows(con, _TOUCHED, {"persons": moved})
-        told = {
+        return {
             **asked.model_dump(),
             "act_id": None if asked.dry_run else act_id,
             "persons": [{"person_id": p, "was": before.get(p, p), "is": after.get(p, p)} for p in moved],
             **touched,
-            "funnels": [
-                {"name": funnel.name, "was": was, "is": [step.count for step in run_funnel(con, funnel).steps]}
-                for funnel, was in zip(funnels, counts, strict=True)
-            ],
+            "funnels": changes_of_funnels(funnels, counts, funnel_counts(con, funnels)),
         }
-        if asked.dry_run:
-            raise _Undone
-    return told
+
+
+def funnel_counts(con: duckdb.DuckDBPyConnection, funnels: Sequence[FunnelDefinition]) -> list[list[int]]:
+    """How many came how far through each of `funnels`, as `con` sees it."""
+    return [[step.count for step in run_funnel(con, funnel).steps] for funnel in funnels]
+
+
+def changes_of_funnels(
+    funnels: Sequence[FunnelDefinition], before: list[list[int]], after: list[list[int]]
+) -> list[dict[str, Any]]:
+    """What `funnels` counted before something was done, and after it, for people."""
+    return [
+        {"name": funnel.name, "was": was, "is": now} for funnel, was, now in zip(funnels, before, after, strict=True)
+    ]
 
 
 def rebuild(warehouse: Warehouse, rules: FlowRules) -> Judged:
@@ -123,10 +129,6 @@ def rebuild(warehouse: Warehouse, rules: FlowRules) -> Judged:
         judged = judge_anew(con, rules.legal, rules.sessions.logout_events, rules.links)
     warehouse.begin_generation()
     return judged
-
-
-class _Undone(Exception):
-    """Rolls a transaction back, and means nothing else."""
 
 
 def show(con: duckdb.DuckDBPyConnection, rules: FlowRules, asked: str) -> list[dict[str, Any]]:

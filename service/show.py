@@ -82,6 +82,8 @@ def backup(told: dict[str, Any]) -> None:
 
 def restored(told: dict[str, Any]) -> None:
     out.print(f"{plain(told['warehouse'])} is the backup of {told['made_at']} now.", soft_wrap=True)
+    if told["forgotten_again"]:
+        out.print(f"Persons who were forgotten since, and are forgotten again: {told['forgotten_again']:,}.")
     if told["kept"]:
         out.print(f"What was there is kept as {plain(told['kept'])}; remove it when you like.", soft_wrap=True)
     if told["offsets"]:

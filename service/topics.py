@@ -47,30 +47,18 @@ def create_topic(config: Mapping[str, str], name: str, partitions: int) -> None:
         time.sleep(_PAUSE)
 
 
-def retention_of(config: Mapping[str, str], name: str) -> timedelta | None:
-    """How long the brokers keep the topic's records; None: for ever.
-
-    Raises SourceError when they do not tell.
-    """
-    admin = AdminClient({"log_level": 3, **config})
-    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-    try:
-        told = admin.describe_configs([resource], request_timeout=_SOON)[resource].result(_SOON)
-    except (KafkaException, TimeoutError) as error:
-        raise SourceError(f"The brokers do not tell how long they keep topic {name!r}.", topic=name) from error
-    milliseconds = int(told["retention.ms"].value)
-    return None if milliseconds < 0 else timedelta(milliseconds=milliseconds)
-
-
 def kept_for(config: Mapping[str, str], name: str) -> str:
     """How long the brokers keep the topic's records, in words."""
     if "bootstrap.servers" not in config:
         return "as long as its retention says"
+    admin = AdminClient({"log_level": 3, **config})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
     try:
-        retention = retention_of(config, name)
-    except SourceError:
+        told = admin.describe_configs([resource], request_timeout=_SOON)[resource].result(_SOON)
+    except (KafkaException, TimeoutError):
         return "as long as its retention says, which the brokers do not tell now"
-    return "for ever" if retention is None else f"for {format_duration(retention)}"
+    milliseconds = int(told["retention.ms"].value)
+    return "for ever" if milliseconds < 0 else f"for {format_duration(timedelta(milliseconds=milliseconds))}"
 
 
 def _is_known(admin: AdminClient, name: str) -> bool:

@@ -21,8 +21,8 @@ from typing import Final
 import duckdb
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from sinks.copies import copy_database, sync
-from sinks.warehouse import SCHEMA_VERSION, Warehouse, wal_of
+from sinks.copies import copy_database
+from sinks.warehouse import SCHEMA_VERSION, Warehouse, sync, wal_of
 from stitchline.errors import BackupError, WarehouseHeld
 
 FORMAT: Final = 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 
-from sinks.warehouse import Progress, stored_progress
+from sinks.warehouse import Progress, stored_progress, sync
 from stitchline.errors import WarehouseError
 
 
@@ -60,12 +59,3 @@ def _rows(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, int]:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def sync(path: Path) -> None:
-    """Returns when what is written there, or the names in a folder, would survive a power failure."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -28,7 +28,7 @@ create table stream.tombstones (
     kind varchar not null,              -- user, device
     digest blob not null,               -- SHA-256 of stream.warehouse's salt, kind and id
     hint integer not null,              -- 20 bits of another hash, so that few ids have to be digested
-    from_at timestamptz,                -- null: from the beginning
+    from_at timestamptz,                -- null for an id that is forgotten whole
     to_at timestamptz not null,         -- inclusive
     forgotten_at timestamptz not null
 );

@@ -183,8 +183,9 @@ class Warehouse:
                 reader.execute("select warehouse_id from stream.warehouse")  # what it sees is decided at its first look
 
     @contextmanager
-    def transaction(self, *, bulk: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The writer inside a transaction: committed at the end of the block, rolled back by any exception.
+    def transaction(self, *, bulk: bool = False, keep: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The writer inside a transaction: committed at the end of the block, rolled back by any exception, and also if
+        it is not to be kept.
 
         Raises WarehouseUnwritable if it could not be written. As a rule nothing of it is there then; only where the
         system failed after the last byte it may be, which stream.progress tells.
@@ -206,7 +207,7 @@ class Warehouse:
                     with suppress(duckdb.FatalException):  # then there is nothing to roll back any more
                         self._writer.execute("rollback")
                     raise
-                self._writer.execute("commit")
+                self._writer.execute("commit" if keep else "rollback")
             except _FILE_ERRORS as error:
                 self._broken = self._broken or isinstance(error, duckdb.FatalException)
                 raise _explained(error, self.path, "used") from error
@@ -291,11 +292,7 @@ class Warehouse:
         with self.path.open("rb+") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or another process has opened it just now
             new.replace(self.path)
-            handle = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync(self.path.parent)
 
     def begin_generation(self) -> str:
         """Makes this another one than it was before, for Redis, and returns its generation."""
@@ -374,6 +371,15 @@ def unreadable(error: duckdb.Error) -> str:
 def wal_of(path: Path) -> Path:
     """DuckDB's log beside the file at `path`: what was committed since it was last written into the file."""
     return path.with_name(path.name + ".wal")
+
+
+def sync(path: Path) -> None:
+    """Returns when what is written there, or the names in a folder, would survive a power failure."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _remove(files: list[Path]) -> None:

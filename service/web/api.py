@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import hmac
 import json
-import threading
 from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import duckdb
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 
 from flows.reconcile import Reconciliation
@@ -37,8 +32,9 @@ from service.web.models import (
     State,
     Totals,
 )
+from service.web.questions import Questions
 from service.web.rows import query_rows
-from service.web.statement import deadline, read_rows
+from service.web.statement import read_rows
 from service.web.view import ServiceView
 from sinks.backups import Manifest
 
@@ -46,11 +42,6 @@ KEY_HEADER = "X-Stitchline-Key"
 FUNNEL_PATH = "/api/funnel"
 
 OwnersKey = Annotated[str, Header(alias=KEY_HEADER, description="The owner's key.")]
-
-_AT_ONCE = 4
-"""Questions that may run at the same time; the others wait, so that the flow keeps its share of the cores."""
-
-_QUEUE_PATIENCE = timedelta(seconds=10)
 
 _SESSION = f"""
 select s.* exclude (person_id), {readings.PERSON_NOW} as person_id
@@ -105,27 +96,11 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None) -> APIRouter:
-    """The routes under /api and /health, and /metrics; one question may take `timeout`. What writes files or
+def api_router(view: ServiceView, questions: Questions, *, key: str | None = None) -> APIRouter:
+    """The routes under /api and /health, and /metrics. What writes files or
     cannot be undone is for those who know the `key`, if there is one."""
     router = APIRouter()
     metrics = Metrics(view)
-    seats = threading.BoundedSemaphore(_AT_ONCE)
-
-    @contextmanager
-    def seat() -> Iterator[duckdb.DuckDBPyConnection]:
-        if not seats.acquire(timeout=_QUEUE_PATIENCE.total_seconds()):
-            raise HTTPException(503, "too many questions at once: ask again in some seconds", {"Retry-After": "10"})
-        try:
-            with view.reader() as con:
-                yield con
-        finally:
-            seats.release()
-
-    @contextmanager
-    def reading(what: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        with seat() as con, deadline(con, timeout, what):
-            yield con
 
     def for_the_owner(shown: str, command: str) -> None:
         if key is not None and not hmac.compare_digest(shown.encode(), key.encode()):
@@ -135,7 +110,7 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
     def funnel(definition: FunnelDefinition, text: Annotated[str, Depends(body_text)]) -> FunnelResult:
         """How many came how far through a funnel, with conversion, drop-out and times."""
         # `definition` is for the OpenAPI document: the text is read again by the rules that files are read by.
-        with reading("the funnel") as con:
+        with questions.reading("the funnel") as con:
             return run_funnel(con, load_definition(text))
 
     @router.get("/api/funnels", tags=["funnels"])
@@ -153,8 +128,8 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
 
         Times are ISO 8601 UTC, blobs base64. An answer of more than 100,000 rows is refused, never cut.
         """
-        with seat() as con:
-            rows = read_rows(con, question.sql, timeout=timeout)
+        with questions.seat() as con:
+            rows = read_rows(con, question.sql, timeout=questions.timeout)
         return Response(json.dumps(rows), media_type="application/json")
 
     @router.get("/api/sessions", tags=["sessions"])
@@ -164,7 +139,7 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
         only_open: Annotated[bool, Query(alias="open", description="Open ones only.")] = False,
     ) -> Sessions:
         """The sessions that began last, newest first, open ones included."""
-        with reading("the list of sessions") as con:
+        with questions.reading("the list of sessions") as con:
             since = None if device is not None or only_open else readings.newest_since(con, limit)
             bounds = {"limit": limit, "device": device, "open": only_open, "since": since}
             found = query_rows(con, _NEWEST_SESSIONS, bounds)
@@ -173,7 +148,7 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
     @router.get("/api/sessions/{session_id}", tags=["sessions"], responses={404: {"model": Problem}})
     def session(session_id: str, limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000) -> SessionWithEvents:
         """One session and its events, in order."""
-        with reading("the session") as con:
+        with questions.reading("the session") as con:
             found = query_rows(con, _ONE_SESSION, {"session_id": session_id})
             if not found:
                 changes = query_rows(con, _SUPERSEDED_BY, {"id": session_id})
@@ -207,7 +182,7 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
         asked: Annotated[str, Query(alias="id", description="A user id, an anonymous id, or a person_id.")],
     ) -> dict[str, Any]:
         """The persons behind an id: their devices, who had each when, and the messages that say so."""
-        with reading("the persons") as con:
+        with questions.reading("the persons") as con:
             persons = people.show(con, view.rules(), asked)
             if not persons:
                 raise HTTPException(404, forgetting.why_not_there(con, asked))
@@ -216,13 +191,13 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
     @router.get("/api/identity/refused", tags=["identity"])
     def refused(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
         """What the rules do not link, the most frequent first: refused ids, shared devices, held links."""
-        with reading("the verdicts") as con:
+        with questions.reading("the verdicts") as con:
             return query_rows(con, people.REFUSED, {"limit": limit})
 
     @router.get("/api/identity/audit", tags=["identity"])
     def audit(limit: Annotated[int, Query(ge=1, le=1000)] = 20) -> dict[str, list[dict[str, Any]]]:
         """The users with the most devices, and the devices with the most users."""
-        with reading("the audit") as con:
+        with questions.reading("the audit") as con:
             return {
                 "users": query_rows(con, people.MOST_CLAIMED, {"limit": limit}),
                 "devices": query_rows(con, people.MOST_SHARED, {"limit": limit}),
@@ -260,7 +235,7 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
         raw: Annotated[bool, Query(description="With the whole record, in base64.")] = False,
     ) -> DeadLetters:
         """Records that are no acceptable events, with why and what they held."""
-        with reading("the list of dead letters") as con:
+        with questions.reading("the list of dead letters") as con:
             counts = {row["reason"]: row["letters"] for row in query_rows(con, _DEAD_BY_REASON)}
             found = query_rows(con, _DEAD_LETTERS, {"limit": limit, "reason": reason, "raw": raw})
         letters = [
@@ -272,7 +247,7 @@ def api_router(view: ServiceView, *, timeout: timedelta, key: str | None = None)
     def state() -> State:
         """What the flow is doing, how far behind it is, and all that it has counted."""
         now = view.flow_state()
-        with reading("the totals") as con:
+        with questions.reading("the totals") as con:
             totals = Totals.model_validate(readings.totals(con))
         return State(
             status=now.status,

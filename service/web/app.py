@@ -19,6 +19,7 @@ from service.web.access import Access, AccessMiddleware
 from service.web.api import FUNNEL_PATH, api_router, body_text
 from service.web.live import LiveFeed
 from service.web.pages import Templates, page_router
+from service.web.questions import Questions
 from service.web.statement import DeadlinePassed
 from service.web.view import ServiceView
 from stitchline import __version__
@@ -52,6 +53,7 @@ def create_app(
     """
     access = Access(token, host)
     feed = LiveFeed(view, tick=tick)
+    questions = Questions(view, question_timeout)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,8 +74,8 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.live = feed
-    app.include_router(api_router(view, timeout=question_timeout, key=key))
-    app.include_router(page_router(view, feed, access, question_timeout))
+    app.include_router(api_router(view, questions, key=key))
+    app.include_router(page_router(view, feed, access, questions))
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     app.add_middleware(AccessMiddleware, access=access)
     _explain_errors(app)

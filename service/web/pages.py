@@ -17,7 +17,7 @@ from service.web import readings, wording
 from service.web.access import COOKIE, Access
 from service.web.live import LiveFeed
 from service.web.persons import read_person
-from service.web.statement import deadline
+from service.web.questions import Questions
 from service.web.view import ServiceView
 from stitchline import __version__
 
@@ -26,8 +26,8 @@ _COOKIE_LIFE = timedelta(days=30)
 _LONGEST_FORM = 4096
 
 
-def page_router(view: ServiceView, feed: LiveFeed, access: Access, timeout: timedelta) -> APIRouter:
-    """The routes that browsers open; one question may take `timeout`."""
+def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Questions) -> APIRouter:
+    """The routes that browsers open."""
     router = APIRouter()
     render = Templates()
 
@@ -57,7 +57,7 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, timeout: time
 
     @router.get("/identity/{asked:path}", response_class=HTMLResponse, include_in_schema=False)
     def identity(asked: str) -> HTMLResponse:
-        with view.reader() as con, deadline(con, timeout, "the person"):
+        with questions.reading("the person") as con:
             found = [read_person(con, person) for person in people.show(con, view.rules(), asked)]
             problem = "" if found else forgetting.why_not_there(con, asked)
         status = 200 if found else 404

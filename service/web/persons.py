@@ -23,8 +23,9 @@ _LEAST = 4.0
 """Width of what would be too short to be seen."""
 
 _SESSIONS = f"""
-select s.session_id, s.anonymous_id, s.started_at, s.ended_at, s.event_count, s.entry_path, s.exit_path, s.referrer,
-    s.utm_source, s.utm_campaign, s.is_bot, s.is_open, count(*) over () as all_of_them
+select s.session_id, s.anonymous_id, s.anonymous_id as device, $person as person_id, s.started_at, s.ended_at,
+    s.event_count, s.entry_path, s.exit_path, s.referrer, s.utm_source, s.utm_campaign, s.is_bot, s.is_open,
+    count(*) over () as all_of_them
 from stream.sessions s
 {readings.AS_KNOWN_NOW}where {readings.PERSON_NOW} = $person
   and (s.user_id in (select unnest($members)) or s.anonymous_id in (select unnest($devices)))
@@ -87,7 +88,7 @@ def read_person(con: duckdb.DuckDBPyConnection, person: dict[str, Any]) -> dict[
         "is_anonymous": person["person_id"].startswith("anon:"),
         "ticks": axis.ticks() if axis else [],
         "lanes": [_lane(device, person, sessions, axis) for device in devices if axis],
-        "rows": [_session_row(session) for session in sessions],
+        "rows": [readings.session_row(session) for session in sessions],
         "more_sessions": max(0, sessions[0]["all_of_them"] - SESSIONS_SHOWN) if sessions else 0,
     }
 
@@ -129,23 +130,6 @@ def _lane(device: dict[str, Any], person: dict[str, Any], sessions: list[dict[st
         "stretches": [stretch(told) for told in device["timeline"]],
         "blocks": [block(session) for session in sessions if session["anonymous_id"] == name],
         "marks": [mark(fact) for fact in device["evidence"]],
-    }
-
-
-def _session_row(session: dict[str, Any]) -> dict[str, Any]:
-    lasted = datetime.fromisoformat(session["ended_at"]) - datetime.fromisoformat(session["started_at"])
-    return {
-        "short_id": session["session_id"][:8],
-        "href": f"/api/sessions/{session['session_id']}",
-        "device": wording.clipped(session["anonymous_id"]),
-        "started": session["started_at"],
-        "lasted": wording.span(lasted),
-        "events": wording.number(session["event_count"]),
-        "entry": wording.clipped(session["entry_path"]),
-        "exit": wording.clipped(session["exit_path"]),
-        "source": readings.source_of(session),
-        "open": session["is_open"],
-        "bot": session["is_bot"],
     }
 
 

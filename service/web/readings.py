@@ -111,7 +111,7 @@ def newest_since(con: duckdb.DuckDBPyConnection, limit: int) -> str | None:
 def read_sessions(con: duckdb.DuckDBPyConnection) -> Reading:
     """The sessions that began last, newest first."""
     bounds = {"since": newest_since(con, SESSIONS_SHOWN), "limit": SESSIONS_SHOWN}
-    return {"rows": [_session_row(row) for row in query_rows(con, _NEWEST_SESSIONS, bounds)]}
+    return {"rows": [session_row(row) for row in query_rows(con, _NEWEST_SESSIONS, bounds)]}
 
 
 def read_reconciliation(con: duckdb.DuckDBPyConnection) -> Reading:
@@ -206,7 +206,8 @@ def step_names(definition: FunnelDefinition) -> list[str]:
     ]
 
 
-def _session_row(row: dict[str, Any]) -> dict[str, Any]:
+def session_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A session (_NEWEST_SESSIONS) as a row of a table: texts, and what the row is marked by."""
     person, device = row["person_id"], row["device"]
     anonymous = person.startswith("anon:")
     return {

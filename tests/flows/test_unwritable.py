@@ -121,8 +121,8 @@ class FailsInName(Warehouse):
     """Reports a commit as failed that is there: as when the system loses its word that all is on the disk."""
 
     @contextmanager
-    def transaction(self, *, bulk: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        with super().transaction(bulk=bulk) as con:
+    def transaction(self, *, bulk: bool = False, keep: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+        with super().transaction(bulk=bulk, keep=keep) as con:
             before = con.execute("select count(*) from stream.events").fetchone()
             yield con
             after = con.execute("select count(*) from stream.events").fetchone()

@@ -170,12 +170,23 @@ def test_an_id_that_is_used_again(world: World) -> None:
     forget(world, "u")
     later = minutes_from_now(1)
     old = [login("c", 2, "u", "d2"), login("e", 1, "v", "d1"), alias("f", 3, "v", "u"), anon("g", 0.5, "d1")]
+    old.append(alias("k", 3, "v", "d1"))
     world.commit([*old, login("h", later, "u", "d1"), anon("i", later + 1, "d1")], partition=1)
-    assert told_of(world) == {"e": "v", "h": "u", "i": "u"}
+    assert told_of(world) == {"e": "v", "k": "v", "h": "u", "i": "u"}
     assert forget(world, "u").events == 2
-    assert told_of(world) == {"e": "v"}
+    assert told_of(world) == {"e": "v", "k": "v"}
     with pytest.raises(UsageError, match="was forgotten already"):
         forget(world, "u")
+
+
+def test_a_device_that_others_have_is_nobodys_id(world: World) -> None:
+    """What it did by itself goes, and no dead letter, as none names anybody by it."""
+    world.read(0, [None], [b"broken"])
+    world.commit([login("a", 0, "u"), logout("b", 1), anon("c", 2)])
+    done = forget(world, "anon:d")
+    assert (done.events, done.dead_letters, done.mentions, done.shared_devices) == (1, 0, 0, ["d"])
+    assert told_of(world) == {"a": "u", "b": "u"}
+    assert world.rows("select reason from stream.dead_letters") == [("not_json",)]
 
 
 def test_what_is_said_of_why(world: World) -> None:

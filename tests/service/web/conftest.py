@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from service.web import create_app
 from tests.service.web.shop import Server, Shop
@@ -79,3 +79,44 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
         yield browser
         browser.close()
+
+
+TICK = timedelta(milliseconds=200)
+PHONE, DESK = (360, 780), (1280, 900)
+
+
+class Opener:
+    """Opens pages of one service, and keeps what they write to their consoles."""
+
+    def __init__(self, browser: Browser, server: Server) -> None:
+        self._browser, self._server = browser, server
+        self.complaints: list[str] = []
+        self.pages: list[Page] = []
+
+    def __call__(
+        self, shop: Shop, *, size: tuple[int, int] = DESK, dark: bool = False, scripts: bool = True, visit: bool = True
+    ) -> Page:
+        if self._server.port == 0:
+            self._server.start(create_app(shop, tick=TICK))
+        page = self._browser.new_page(
+            base_url=self._server.url,
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=scripts,
+        )
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.pages.append(page)
+        if visit:
+            page.goto("/")
+        return page
+
+
+@pytest.fixture
+def open_page(browser: Browser, server: Server) -> Iterator[Opener]:
+    """At the end no page may have written to its console."""
+    opener = Opener(browser, server)
+    yield opener
+    for page in opener.pages:
+        page.close()
+    assert opener.complaints == []

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.service.web.shop import Server, Shop, at
-from tests.service.web.test_page import PHONE, Opener
+from tests.service.web.conftest import PHONE, Opener
+from tests.service.web.shop import Shop, at
 
 HOSTILE = '<img src=x onerror="document.title=1">/../"\u202e'
-
-
-@pytest.fixture
-def open_page(browser: Browser, server: Server) -> Iterator[Opener]:
-    """At the end no page may have written to its console, but that something was not found."""
-    opener = Opener(browser, server)
-    yield opener
-    for page in opener.pages:
-        page.close()
-    assert [text for text in opener.complaints if "404" not in text] == []
 
 
 @pytest.fixture
@@ -110,6 +98,8 @@ def test_whoever_is_looked_for(kiosk: Shop, open_page: Opener) -> None:
     page.get_by_label("Who is").fill("no such id")
     page.get_by_role("button", name="Show").click()
     expect(page.locator(".notice")).to_contain_text("nobody has the id 'no such id'")
+    assert [text for text in open_page.complaints if "404" not in text] == []
+    open_page.complaints.clear()  # that it was not found
 
 
 @pytest.mark.parametrize("dark", [False, True])
