@@ -38,7 +38,7 @@ format: install  ## put the code into ruff's form
 	@$(bin)/ruff format --quiet .
 
 lock: install  ## work out requirements.lock again from pyproject.toml
-	@$(bin)/pip-compile --quiet --upgrade --all-extras --allow-unsafe --generate-hashes --strip-extras \
+	@$(bin)/pip-compile --quiet --upgrade --all-extras --allow-unsafe --generate-hashes --no-strip-extras \
 		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
 
 clean:  ## remove .venv and every cache; data under .stitchline stays
