@@ -13,7 +13,10 @@ StitchlineError
 ├── BackupError            a backup cannot be made, or is not one to restore
 ├── IdentityStoreError     Redis cannot be used
 ├── EmbeddedError          an embedded service did not start
-└── DefinitionError        a funnel definition cannot be read
+├── DefinitionError        a funnel definition cannot be read
+└── FileRefused            a file of spend or of currency rates cannot be read for certain
+    ├── FormUnknown        it is the export of no known platform
+    └── TotalDiffers       what it adds up to is not what it says itself
 
 Every message says what was wrong, where, and what to do; the facts are attributes as well.
 """
@@ -80,3 +83,24 @@ class EmbeddedError(StitchlineError):
 
 class DefinitionError(StitchlineError):
     """A funnel definition cannot be read; facts: field."""
+
+
+class FileRefused(StitchlineError):
+    """A file of spend or of currency rates cannot be read for certain, and nothing of it is taken; facts: file, line
+    (counted from 1; None where it is the whole file), reason."""
+
+    def __init__(self, file: str, line: int | None, reason: str, advice: str, **facts: object) -> None:
+        """`reason` and `advice`, what to do, are put into one message after the place."""
+        where = file if line is None else f"{file}, line {line}"
+        super().__init__(f"{where}: {reason}. {advice}", file=file, line=line, reason=reason, **facts)
+        self.file = file
+        self.line = line
+        self.reason = reason
+
+
+class FormUnknown(FileRefused):
+    """The file is the export of no known platform, or has not the columns that are needed."""
+
+
+class TotalDiffers(FileRefused):
+    """What the file adds up to is not what it says itself; facts: also column, told, found."""

@@ -1,0 +1,1 @@
+"""Tests of the marts and what feeds them."""
