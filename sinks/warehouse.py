@@ -27,10 +27,10 @@ import psutil
 
 from stitchline.errors import StitchlineError, WarehouseError, WarehouseHeld, WarehouseTooNew, WarehouseUnwritable
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """What schema.sql makes, and `_MIGRATIONS` lead to."""
 
-_MIGRATIONS: Final = {2: "to_version_2.sql", 3: "to_version_3.sql", 4: "to_version_4.sql", 5: "to_version_5.sql"}
+_MIGRATIONS: Final = {version: f"to_version_{version}.sql" for version in range(2, SCHEMA_VERSION + 1)}
 """By version: the script that leads there from the version before."""
 
 _HELD: Final = "Could not set lock on file"  # how DuckDB says it

@@ -2,6 +2,24 @@
 
 from batch_marts.spend.export import Export, Given, SpendRow
 from batch_marts.spend.forms import PLATFORMS, Platform
+from batch_marts.spend.load import Loaded, file_id_of, load_export, loaded_before
+from batch_marts.spend.rates import LoadedRates, load_rates, read_rates
 from batch_marts.spend.reader import read_export
+from batch_marts.spend.sheet import LARGEST
 
-__all__ = ["PLATFORMS", "Export", "Given", "Platform", "SpendRow", "read_export"]
+__all__ = [
+    "LARGEST",
+    "PLATFORMS",
+    "Export",
+    "Given",
+    "Loaded",
+    "LoadedRates",
+    "Platform",
+    "SpendRow",
+    "file_id_of",
+    "load_export",
+    "load_rates",
+    "loaded_before",
+    "read_export",
+    "read_rates",
+]

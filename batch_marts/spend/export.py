@@ -13,9 +13,11 @@ DEFAULT_ACCOUNT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What is said of an export by others, and counts where it does not say it itself."""
+    """What is said of an export by others, and counts where it does not say it itself; but for `account`."""
 
     account: str | None = None
+    """Counts whatever the export says."""
+    usual_account: str | None = None
     time_zone: str | None = None
     currency: str | None = None
     """A code of ISO 4217."""

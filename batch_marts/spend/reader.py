@@ -53,7 +53,7 @@ def _read(table: Table, *, ends_with_line: bool) -> Export:
     preamble, given = table.preamble, table.given
     return Export(
         platform=table.header.form.platform,
-        account=table.only("account") or preamble.account or given.account or DEFAULT_ACCOUNT,
+        account=given.account or table.only("account") or preamble.account or given.usual_account or DEFAULT_ACCOUNT,
         currency=currency,
         time_zone=preamble.time_zone or _zone_of(table.header) or given.time_zone,
         rows=_added_up(table, days, values),
