@@ -28,7 +28,7 @@ from funnels.definition import FunnelDefinition, Step, alike
 from funnels.fields import EventField, Value, parse_field
 from funnels.result import BreakdownResult, FunnelResult, StepResult
 
-__all__ = ["FunnelResult", "Query", "compile_funnel", "run_funnel"]
+__all__ = ["FunnelResult", "Query", "compile_days", "compile_funnel", "run_funnel"]
 
 NO_VALUE: Final = "(none)"
 """What a breakdown shows for null."""
@@ -91,6 +91,32 @@ def compile_funnel(definition: FunnelDefinition, as_of: datetime | None = None) 
     of [median, p90] in microseconds, null where nobody got there.
     """
     bind = _Binder()
+    tables = _tables(definition, bind)
+    tables["known"] = f"select {_known_until(as_of, bind)} as as_of"
+    return Query(f"{_with(tables)}\n{_answer(definition, bind)}", bind.values)
+
+
+def compile_days(definition: FunnelDefinition) -> Query:
+    """The statement that answers `definition` for each day of the first step, as if it were asked for that day alone:
+    (entry_date, step_number, step_name, subject_count), a row for each step, and none for a day that nobody began on.
+    """
+    bind = _Binder()
+    steps = [f"{{'number': {number}, 'name': {bind(step.event)}}}" for number, step in enumerate(definition.steps, 1)]
+    answer = f"""
+        select (timestamp '1970-01-01' + to_days(day::integer))::date as entry_date, step.number as step_number,
+            step.name as step_name, count(*) filter (reached >= step.number) as subject_count
+        from best, unnest([{", ".join(steps)}]) as steps (step)
+        group by all
+    """
+    return Query(f"{_with(_tables(definition, bind, of_each=_DAY))}\n{answer}", bind.values)
+
+
+_DAY: Final = "at_1 // 86_400_000_000 as day"
+"""The UTC day of an entry, since 1970."""
+
+
+def _tables(definition: FunnelDefinition, bind: _Binder, of_each: str | None = None) -> dict[str, str]:
+    """The common table expressions up to `best`, by name; of each subject one entry, or `of_each` of its days."""
     competing = alike(definition.steps)
     tables: dict[str, str] = {
         "matched": _matched(definition, bind),
@@ -104,10 +130,12 @@ def compile_funnel(definition: FunnelDefinition, as_of: datetime | None = None) 
     tables["entries_1"] = _entries(definition, competing, bind)
     for reached in range(1, len(definition.steps)):
         tables |= _advance(definition, competing, reached, bind)
-    tables["best"] = _best(definition, competing)
-    tables["known"] = f"select {_known_until(as_of, bind)} as as_of"
-    ctes = ",\n".join(f"{name} as (\n{sql.strip()}\n)" for name, sql in tables.items())
-    return Query(f"with {ctes}\n{_answer(definition, bind)}", bind.values)
+    tables["best"] = _best(definition, competing, of_each)
+    return tables
+
+
+def _with(tables: dict[str, str]) -> str:
+    return "with " + ",\n".join(f"{name} as (\n{sql.strip()}\n)" for name, sql in tables.items())
 
 
 @dataclass(slots=True)
@@ -323,16 +351,16 @@ def _sets(positions: range, competing: list[list[int]]) -> Iterator[tuple[int, .
             yield from itertools.combinations(left, size)
 
 
-def _best(definition: FunnelDefinition, competing: list[list[int]]) -> str:
-    """A subject's one result: the entry that got furthest, the earliest of these."""
+def _best(definition: FunnelDefinition, competing: list[list[int]], of_each: str | None) -> str:
+    """A subject's one result, or one `of_each`: the entry that got furthest, the earliest of these."""
     steps = len(definition.steps)
     own = [f"at_{step}" for step in range(1, steps + 1)] + ["value"] * bool(definition.breakdown)
     columns = ", ".join(f"'{name}': {name}" for name in own)
     order = "(-reached, at_1, message_id)" if competing or definition.breakdown else "(-reached, at_1)"
     return f"""
-        select unnest(arg_min({{'reached': reached, {columns}}}, {order}))
+        select unnest(arg_min({{'reached': reached, {columns}}}, {order})){f", {of_each}" if of_each else ""}
         from entries_{steps}
-        group by subject
+        group by subject{f", {of_each.split(' as ')[-1]}" if of_each else ""}
     """
 
 

@@ -6,13 +6,11 @@ Exit status: 0 done, 1 found or failed, 2 used wrongly.
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import sys
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import duckdb
 import typer
@@ -21,7 +19,9 @@ from rich.console import Console
 from funnels.definition import load_definition
 from service import logs, show
 from service.ask import ask
-from service.settings import Settings, load_settings
+from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of, time_of
+from service.marts_command import marts
+from service.settings import Settings
 from sinks.warehouse import unreadable
 from stitchline import __version__
 from stitchline.errors import DefinitionError, SettingsError, StitchlineError, UsageError
@@ -40,17 +40,8 @@ dead_letters = typer.Typer(no_args_is_help=True, help="Records that are no accep
 cli.add_typer(dead_letters, name="dead-letters")
 identity = typer.Typer(no_args_is_help=True, help="Who is behind an id, and why; merging persons and undoing it.")
 cli.add_typer(identity, name="identity")
+cli.add_typer(marts, name="marts")
 
-WarehouseOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--warehouse", help="The DuckDB file [env STITCHLINE_WAREHOUSE; default .stitchline/warehouse.duckdb]"
-    ),
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file [default ./stitchline.toml]")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
-
-err = Console(stderr=True, highlight=False)
 log = logging.getLogger("stitchline")
 
 
@@ -101,7 +92,7 @@ def up(
     """
     from service.runtime import Service, dependencies, stop_on_signals
 
-    settings = _settings(warehouse, config, web={"host": host, "port": port})
+    settings = settings_of(warehouse, config, web={"host": host, "port": port})
     stopping = threading.Event()
     with (
         stop_on_signals(stopping),
@@ -136,7 +127,7 @@ def demo(
     from service.demo import run_demo
     from service.runtime import stop_on_signals
 
-    settings = _settings(warehouse, None, web={"port": port})
+    settings = settings_of(warehouse, None, web={"port": port})
     stopping = threading.Event()
     with stop_on_signals(stopping):
         run_demo(settings, stopping, Console(highlight=False), days, rate)
@@ -162,9 +153,9 @@ def replay(
 
     if bool(files) == (topic is not None):
         raise UsageError("Name the files to replay, or a topic with --topic; one of the two.")
-    settings = _settings(warehouse, config, kafka={"topic": topic})
+    settings = settings_of(warehouse, config, kafka={"topic": topic})
     summary = replay_topic(settings, err) if topic is not None else replay_files(settings, files or [], err)
-    _answer(summary, as_json, show.summary)
+    answer(summary, as_json, show.summary)
 
 
 @cli.command()
@@ -175,8 +166,8 @@ def sql(
     as_json: JsonOption = False,
 ) -> None:
     """Ask the warehouse in SQL. Times are UTC."""
-    rows = ask(_settings(warehouse, config), "POST", "/api/sql", {"sql": statement})
-    _answer(rows, as_json, show.rows)
+    rows = ask(settings_of(warehouse, config), "POST", "/api/sql", {"sql": statement})
+    answer(rows, as_json, show.rows)
 
 
 @cli.command()
@@ -188,8 +179,8 @@ def funnel(
 ) -> None:
     """How many came how far through a funnel."""
     asked = load_definition(definition)
-    result = ask(_settings(warehouse, config), "POST", "/api/funnel", asked.model_dump(mode="json", by_alias=True))
-    _answer(result, as_json, lambda told: show.funnel(asked.name, told))
+    result = ask(settings_of(warehouse, config), "POST", "/api/funnel", asked.model_dump(mode="json", by_alias=True))
+    answer(result, as_json, lambda told: show.funnel(asked.name, told))
 
 
 @cli.command()
@@ -200,8 +191,8 @@ def sessions(
     as_json: JsonOption = False,
 ) -> None:
     """One session with its events."""
-    found = ask(_settings(warehouse, config), "GET", f"/api/sessions/{session_id}")
-    _answer(found, as_json, show.session)
+    found = ask(settings_of(warehouse, config), "GET", f"/api/sessions/{session_id}")
+    answer(found, as_json, show.session)
 
 
 @dead_letters.command("list")
@@ -214,8 +205,8 @@ def list_dead_letters(
 ) -> None:
     """What was rejected, and why."""
     params = {"limit": limit} | ({"reason": reason} if reason else {})
-    found = ask(_settings(warehouse, config), "GET", "/api/dead-letters", params=params)
-    _answer(found, as_json, show.dead_letters)
+    found = ask(settings_of(warehouse, config), "GET", "/api/dead-letters", params=params)
+    answer(found, as_json, show.dead_letters)
 
 
 PersonArgument = Annotated[str, typer.Argument(metavar="PERSON", help="Who stays: a user id, or anon:ID of a device.")]
@@ -236,8 +227,8 @@ def show_identity(
 
     Their devices, who had each of them when, and the messages that say so.
     """
-    found = ask(_settings(warehouse, config), "GET", "/api/identity", params={"id": asked})
-    _answer(found, as_json, show.persons)
+    found = ask(settings_of(warehouse, config), "GET", "/api/identity", params={"id": asked})
+    answer(found, as_json, show.persons)
 
 
 @identity.command()
@@ -256,7 +247,7 @@ def merge(
     Known users never merge by themselves. `stitchline identity unmerge` takes it back, and leaves no trace but the two
     acts in the ledger.
     """
-    _change_persons("merge", person, other, because, actor, dry_run, _settings(warehouse, config), as_json)
+    _change_persons("merge", person, other, because, actor, dry_run, settings_of(warehouse, config), as_json)
 
 
 @identity.command()
@@ -271,7 +262,7 @@ def unmerge(
     as_json: JsonOption = False,
 ) -> None:
     """Take a merge back, as if it had never been."""
-    _change_persons("unmerge", person, other, because, actor, dry_run, _settings(warehouse, config), as_json)
+    _change_persons("unmerge", person, other, because, actor, dry_run, settings_of(warehouse, config), as_json)
 
 
 @identity.command()
@@ -291,8 +282,8 @@ def forget(
     """
     asked = {"person": person, "because": because, "actor": actor or getpass.getuser(), "dry_run": dry_run}
     with err.status("Looking …" if dry_run else "Forgetting, and writing the file anew …"):
-        told = ask(_settings(warehouse, config), "POST", "/api/identity/forget", asked, patience=None)
-    _answer(told, as_json, show.forgotten)
+        told = ask(settings_of(warehouse, config), "POST", "/api/identity/forget", asked, patience=None)
+    answer(told, as_json, show.forgotten)
 
 
 @identity.command()
@@ -303,8 +294,8 @@ def refused(
     as_json: JsonOption = False,
 ) -> None:
     """What the rules do not link, the most frequent first."""
-    found = ask(_settings(warehouse, config), "GET", "/api/identity/refused", params={"limit": limit})
-    _answer(found, as_json, show.rows)
+    found = ask(settings_of(warehouse, config), "GET", "/api/identity/refused", params={"limit": limit})
+    answer(found, as_json, show.rows)
 
 
 @identity.command()
@@ -315,8 +306,8 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """The users with the most devices, and the devices with the most users."""
-    found = ask(_settings(warehouse, config), "GET", "/api/identity/audit", params={"limit": limit})
-    _answer(found, as_json, show.audit)
+    found = ask(settings_of(warehouse, config), "GET", "/api/identity/audit", params={"limit": limit})
+    answer(found, as_json, show.audit)
 
 
 @identity.command()
@@ -327,8 +318,8 @@ def rebuild(warehouse: WarehouseOption = None, config: ConfigOption = None, as_j
     stands still meanwhile. `stitchline reconcile` says whether persons are as the rules have them.
     """
     with err.status("Judging all that is known about devices …"):
-        judged = ask(_settings(warehouse, config), "POST", "/api/identity/rebuild", patience=None)
-    _answer(judged, as_json, show.judged)
+        judged = ask(settings_of(warehouse, config), "POST", "/api/identity/rebuild", patience=None)
+    answer(judged, as_json, show.judged)
 
 
 def _change_persons(
@@ -343,7 +334,7 @@ def _change_persons(
 ) -> None:
     asked = {"kind": kind, "person": person, "other": other, "because": because, "dry_run": dry_run}
     told = ask(settings, "POST", "/api/identity/change", asked | {"actor": actor or getpass.getuser()})
-    _answer(told, as_json, show.person_change)
+    answer(told, as_json, show.person_change)
 
 
 @cli.command()
@@ -362,9 +353,9 @@ def reconcile(
 
     Row for row. Exit status 1 if any differs and was not repaired.
     """
-    question = {"since": _time(since).isoformat() if since is not None else None, "repair": repair}
-    found = ask(_settings(warehouse, config), "POST", "/api/reconcile", question)
-    _answer(found, as_json, show.reconciliation)
+    question = {"since": time_of(since).isoformat() if since is not None else None, "repair": repair}
+    found = ask(settings_of(warehouse, config), "POST", "/api/reconcile", question)
+    answer(found, as_json, show.reconciliation)
     if found["differing"] and not found["repaired"]:
         raise typer.Exit(1)
 
@@ -382,7 +373,7 @@ def backup(
     """
     from service.backup import make_backup
 
-    _answer(make_backup(_settings(warehouse, config), folder, err), as_json, show.backup)
+    answer(make_backup(settings_of(warehouse, config), folder, err), as_json, show.backup)
 
 
 @cli.command()
@@ -401,8 +392,8 @@ def restore(
     """
     from service.backup import restore_backup
 
-    told = restore_backup(_settings(warehouse, config), folder, err, replace=replace)
-    _answer(told, as_json, show.restored)
+    told = restore_backup(settings_of(warehouse, config), folder, err, replace=replace)
+    answer(told, as_json, show.restored)
 
 
 @cli.command()
@@ -419,35 +410,12 @@ def doctor(
     from service.doctor import examine
 
     if settings:
-        _answer(show.setting_rows(), as_json, show.rows)
+        answer(show.setting_rows(), as_json, show.rows)
         return
-    findings = examine(_settings(warehouse, config))
-    _answer(findings, as_json, show.findings)
+    findings = examine(settings_of(warehouse, config))
+    answer(findings, as_json, show.findings)
     if any(not finding["ok"] for finding in findings):
         raise typer.Exit(1)
-
-
-def _settings(warehouse: Path | None, config: Path | None, **flags: dict[str, Any]) -> Settings:
-    given = {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
-    settings = load_settings(config, warehouse, given)
-    if settings.log.format == "json":
-        logs.use_json()
-    return settings
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no time: write it as 2026-01-31 or 2026-01-31T12:00:00Z.") from None
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-
-
-def _answer(value: Any, as_json: bool, render: Any) -> None:
-    if as_json:
-        print(json.dumps(value, ensure_ascii=False, allow_nan=False))
-    else:
-        render(value)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any, Final
 import duckdb
 import uvicorn
 
+from batch_marts.refresh import RefreshFailed
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
@@ -28,7 +29,8 @@ from service import forgetting, people
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
-from service.nightly import Nightly
+from service.marts import Marts
+from service.schedule import Schedule
 from service.settings import Settings
 from service.web.app import create_app
 from service.web.models import PersonChange, PersonToForget
@@ -136,6 +138,8 @@ class Service:
         except BaseException:
             self.warehouse.close()
             raise
+        self.marts = Marts(self.warehouse, settings, stopping)
+        self._schedule = Schedule(settings.schedule.time_zone)
         token = settings.web.token.get_secret_value() if settings.web.token is not None else None
         key = secrets.token_urlsafe(32)
         self._app = create_app(self, token=token, key=key, host=settings.web.host)
@@ -158,16 +162,29 @@ class Service:
     def __enter__(self) -> Service:
         self._web.start()
         self._flow.start()
-        if self._settings.schedule.reconcile_at is not None:
-            Nightly(
-                self._settings.schedule.reconcile_at, lambda: self.reconcile(None, mend=False), self._stopping
-            ).start()
+        schedule = self._settings.schedule
+        if schedule.refresh_at is not None:
+            self._schedule.daily(
+                "the marts could not be refreshed",
+                schedule.refresh_at,
+                lambda: self.refresh_marts(full=False),
+                self.marts.is_due,
+            )
+        if schedule.reconcile_at is not None:
+            self._schedule.daily(
+                "sessions could not be compared with the batch definition",
+                schedule.reconcile_at,
+                lambda: self.reconcile(None, mend=False),
+                lambda since: False,
+            )
+        self._schedule.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commits what was read, then lets go of everything. Raises what kept it from being committed."""
         self._stopping.set()
         self._end_comparing()
+        self._schedule.end()
         self._flow.join()
         self._app.state.live.close()
         self._server.should_exit = True
@@ -257,6 +274,24 @@ class Service:
                 with suppress(duckdb.ConnectionException):  # it is over
                     self._comparing.interrupt()
         self._reconciling.release()
+
+    def refresh_marts(self, *, full: bool) -> dict[str, Any]:
+        try:
+            told = self.marts.refresh(full=full)
+        except RefreshFailed as failure:
+            log.error("the marts were not published: %s", failure, extra={"build": failure.facts["build_id"]})
+            raise
+        log.info("build %d of the marts is published", told["build_id"], extra={"kind": told["kind"]})
+        return told
+
+    def roll_back_marts(self, build_id: int | None) -> dict[str, Any]:
+        return self.marts.roll_back(build_id)
+
+    def marts_status(self) -> dict[str, Any]:
+        return self.marts.status()
+
+    def marts_history(self) -> list[dict[str, Any]]:
+        return self.marts.history()
 
     def back_up(self, folder: Path) -> Manifest:
         return back_up(self.warehouse, folder, self._stopping)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +22,7 @@ from pydantic import (
     ConfigDict,
     DirectoryPath,
     Field,
+    FilePath,
     SecretStr,
     ValidationError,
 )
@@ -202,10 +204,37 @@ def _time_of_day(value: object) -> time | None:
 TimeOfDay = Annotated[time | None, BeforeValidator(_time_of_day)]
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("there is no such time zone; names are those of the IANA, like Europe/Berlin") from None
+    return name
+
+
 class ScheduleSettings(_Section):
     reconcile_at: TimeOfDay = Field(
         default=time(3),
-        description="When, each day (UTC), the service compares all sessions with the batch definition; or off.",
+        description="When, each day, the service compares all sessions with the batch definition; or off.",
+    )
+    refresh_at: TimeOfDay = Field(
+        default=time(2), description="When, each day, the service refreshes the marts; or off."
+    )
+    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="UTC", description="The zone of these times, like Europe/Berlin."
+    )
+
+
+class MartsSettings(_Section):
+    metrics: FilePath | None = Field(
+        default=None, description="What each metric means, in YAML. Empty: the metrics of a shop."
+    )
+    own_hosts: frozenset[str] = Field(
+        default=frozenset(), description="The site's own hosts: a visit that they refer to themselves is direct."
+    )
+    kept_builds: int = Field(default=7, ge=1, description="Builds that `marts rollback` can go back to.")
+    variables: dict[str, Any] = Field(
+        default_factory=dict, description="Variables of the dbt project, such as order_event or look_back_days."
     )
 
 
@@ -235,6 +264,7 @@ class Settings(BaseSettings):
     flow: FlowSettings = FlowSettings()
     web: WebSettings = WebSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    marts: MartsSettings = MartsSettings()
     log: LogSettings = LogSettings()
     funnels: DirectoryPath | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."

@@ -277,3 +277,52 @@ def audit(told: dict[str, Any]) -> None:
     rows(told["users"])
     out.print("Devices with the most users:")
     rows(told["devices"])
+
+
+def refreshed(told: dict[str, Any]) -> None:
+    counts = told["row_counts"]
+    kind = "every day anew" if told["kind"] == "full" else "what changed, the rest carried over"
+    out.print(
+        f"Build {told['build_id']} is published ({kind}, {told['seconds']:.1f} s): {len(counts)} marts, "
+        f"{sum(counts.values()):,} rows, as of {told['as_of']}.",
+        soft_wrap=True,
+    )
+    rows([{"mart": mart, "rows": count} for mart, count in counts.items()])
+    changes = told["changes"]
+    if changes:
+        more = f", the greatest first; {len(changes):,} in all" if len(changes) > 10 else ""
+        out.print(f"Figures of complete days that are not what was published before{more}:")
+        rows(changes[:10])
+
+
+def marts_status(told: dict[str, Any]) -> None:
+    shown, running, last = told["published"], told["running"], told["last"]
+    if running is not None:
+        out.print(f"A refresh runs: {plain(running['what'])}, {running['done']} of {running['of']}.")
+    if shown is None:
+        out.print("Nothing is published yet: `stitchline marts refresh` builds the marts.")
+    else:
+        days = f"complete until {told['complete_until']}" if told["complete_until"] else "no day is complete yet"
+        out.print(
+            f"Build {shown['build_id']} is published since {shown['published_at']}: as of {shown['as_of']}, {days}.",
+            soft_wrap=True,
+        )
+        rows([{"mart": mart, "rows": count} for mart, count in shown["row_counts"].items()])
+    if last is not None and last["status"] == "failed":
+        out.print(f"The last build, {last['build_id']}, failed: {plain(last['message'] or '')}", soft_wrap=True)
+
+
+def marts_history(told: list[dict[str, Any]]) -> None:
+    columns = ("build_id", "status", "kind", "started_at", "seconds", "as_of")
+    rows([{name: build[name] for name in columns} | {"kept": build["kept"]} for build in told])
+    for build in told:
+        if build["status"] == "failed":
+            out.print(f"\nBuild {build['build_id']}: {plain(build['message'] or '')}", soft_wrap=True)
+            if build["findings"]:
+                rows(build["findings"])
+
+
+def rolled_back(told: dict[str, Any]) -> None:
+    out.print(
+        f"Build {told['build_id']} is published again, as of {told['as_of']}. The next refresh publishes a new one."
+    )

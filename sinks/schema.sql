@@ -1,4 +1,6 @@
 -- The warehouse's tables, version 6. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake, but for the hint
+
+-- The stream's tables, version 6. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake, but for the hint
 -- on compression.
 create schema if not exists stream;
 
@@ -325,4 +327,35 @@ create table marketing.currency_rates (
     rate_date date not null,
     currency varchar not null,
     usd decimal(18, 9) not null
+
+-- The builds of the marts: each is a schema of its own, build_NNNN; the views of the schema marts show one of them.
+create schema refreshes;
+
+create table refreshes.builds (
+    build_id integer not null,
+    build_schema varchar not null,
+    kind varchar not null,              -- full, incremental
+    status varchar not null,            -- building, published, replaced, failed
+    started_at timestamptz not null,
+    finished_at timestamptz,
+    published_at timestamptz,
+    as_of timestamptz,                  -- up to when the events were known
+    last_row bigint,                    -- the last row of stream.events that counts
+    events bigint,                      -- rows up to it
+    forgotten bigint,                   -- how often a person had been forgotten
+    generation varchar,                 -- of the warehouse
+    settings varchar,                   -- a digest of all it depends on besides the data
+    row_counts json not null,           -- by mart
+    changes json not null,              -- metrics of complete days that are not what was published before
+    message varchar                     -- why it failed
+);
+
+-- Why a build was not published.
+create table refreshes.findings (
+    build_id integer not null,
+    what varchar not null,              -- the test, the model or the rule of the policy
+    about varchar not null,             -- the model that it is about
+    says varchar not null,              -- in words
+    failures bigint,                    -- rows that fail
+    relation varchar                    -- where they are
 );

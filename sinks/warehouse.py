@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,10 +83,16 @@ class Warehouse:
     """An open warehouse. Threads may share it; each reads through a `reader` of its own."""
 
     def __init__(
-        self, path: Path, connection: duckdb.DuckDBPyConnection, connect: Callable[[], duckdb.DuckDBPyConnection]
+        self,
+        path: Path,
+        connection: duckdb.DuckDBPyConnection,
+        connect: Callable[[], duckdb.DuckDBPyConnection],
+        config: Mapping[str, str | bool | int | float | list[str]],
     ) -> None:
         """`connect` opens the file again, should that be needed."""
         self.path = path
+        self.config = config
+        """What DuckDB was opened with: another connection of this process has to say the same."""
         self._connect = connect
         self._connection = connection
         self._writing = threading.RLock()
@@ -127,6 +133,8 @@ class Warehouse:
         if threads is not None:
             config["threads"] = threads
 
+        path = path.absolute()
+
         def connect() -> duckdb.DuckDBPyConnection:
             return duckdb.connect(str(path), config=config)
 
@@ -146,7 +154,7 @@ class Warehouse:
                     time.sleep(0.05)
             try:
                 _migrate(connection, path)
-                return cls(path, connection, connect)
+                return cls(path, connection, connect, config)
             except BaseException:
                 connection.close()
                 raise

@@ -26,6 +26,8 @@ from service.web.models import (
     Problem,
     Readiness,
     ReconcileQuestion,
+    RefreshQuestion,
+    RollbackQuestion,
     Sessions,
     SessionWithEvents,
     SqlQuestion,
@@ -227,6 +229,29 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """
         for_the_owner(shown, "stitchline identity forget")
         return view.forget(asked)
+
+    @router.get("/api/marts", tags=["marts"])
+    def marts() -> dict[str, Any]:
+        """Which build of the marts everybody reads, how old it is, and whether another one is being made."""
+        return view.marts_status()
+
+    @router.get("/api/marts/history", tags=["marts"])
+    def marts_history() -> list[dict[str, Any]]:
+        """Every build of the marts, the newest first, with what failed."""
+        return view.marts_history()
+
+    @router.post("/api/marts/refresh", tags=["marts"], responses={422: {"model": Problem}, 503: {"model": Problem}})
+    def refresh_marts(asked: RefreshQuestion) -> dict[str, Any]:
+        """Builds the marts apart, runs every test, and publishes them if all pass.
+
+        Whoever reads meanwhile sees the last ones.
+        """
+        return view.refresh_marts(full=asked.full)
+
+    @router.post("/api/marts/rollback", tags=["marts"], responses={422: {"model": Problem}})
+    def roll_back_marts(asked: RollbackQuestion) -> dict[str, Any]:
+        """Publishes an earlier build of the marts again."""
+        return view.roll_back_marts(asked.build_id)
 
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(

@@ -43,6 +43,14 @@ class PersonToForget(BaseModel):
     dry_run: bool = Field(default=False, description="Say what it would remove, and remove nothing.")
 
 
+class RefreshQuestion(BaseModel):
+    full: bool = Field(default=False, description="Work out every day anew, also those that nothing happened to.")
+
+
+class RollbackQuestion(BaseModel):
+    build_id: int | None = Field(default=None, description="Which build; the one before the published one if null.")
+
+
 class BackupQuestion(BaseModel):
     directory: str = Field(
         description="Absolute path of a new or empty folder on the service's machine.", pattern="^/", max_length=4096

@@ -119,6 +119,22 @@ class ServiceView(Protocol):
         """Removes all that is stored of a person, and says what that was and what is left elsewhere."""
         ...
 
+    def refresh_marts(self, *, full: bool) -> dict[str, Any]:
+        """Builds, tests and publishes the marts, and says what came of it."""
+        ...
+
+    def roll_back_marts(self, build_id: int | None) -> dict[str, Any]:
+        """Publishes an earlier build of the marts again."""
+        ...
+
+    def marts_status(self) -> dict[str, Any]:
+        """Which build of the marts everybody reads, and whether another one is being made."""
+        ...
+
+    def marts_history(self) -> list[dict[str, Any]]:
+        """Every build of the marts on record, the newest first."""
+        ...
+
     def back_up(self, folder: Path) -> Manifest:
         """Makes a backup in `folder`, which is new or empty; the flow goes on."""
         ...

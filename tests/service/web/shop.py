@@ -74,6 +74,18 @@ class Shop:
     def forget(self, person: PersonToForget) -> dict[str, Any]:
         raise AssertionError("nothing here forgets persons")
 
+    def refresh_marts(self, *, full: bool) -> dict[str, Any]:
+        raise AssertionError("nothing here builds marts")
+
+    def roll_back_marts(self, build_id: int | None) -> dict[str, Any]:
+        raise AssertionError("nothing here publishes marts")
+
+    def marts_status(self) -> dict[str, Any]:
+        raise AssertionError("nothing here has marts")
+
+    def marts_history(self) -> list[dict[str, Any]]:
+        raise AssertionError("nothing here has marts")
+
     def back_up(self, folder: Path) -> Manifest:
         raise AssertionError("nothing here makes backups")
 

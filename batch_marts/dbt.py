@@ -1,0 +1,221 @@
+"""dbt in this process, on the open warehouse: prepares the project for one build, runs it, and says what happened.
+
+dbt works in a folder of its own, a copy of the project with what is generated: the model `mart_daily_metrics`, the
+documentation of the metrics, and the profile. It changes the process's working directory while it runs, which is why
+every path here is absolute.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from batch_marts.metrics import Metric, daily_metrics_sql, metrics_markdown
+from sinks.warehouse import Warehouse
+from stitchline.errors import StitchlineError
+
+PROJECT: Final = Path(__file__).parent
+_FOLDERS: Final = ("models", "macros", "tests", "seeds", "checks")
+_FILES: Final = ("dbt_project.yml", "policy.yml")
+_QUIETLY: Final = [
+    "--no-send-anonymous-usage-stats",
+    "--quiet",
+    "--log-level=none",
+    "--log-level-file=none",
+    "--no-use-colors",
+]
+_SCHEMA: Final = "build"
+"""Where models are for dbt as it reads the project; it reads all of it again when that changes, which takes seconds."""
+_THREADS: Final = 2
+_ROWS_KEPT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What went wrong in a build."""
+
+    what: str
+    """The test or the model."""
+    about: str
+    """The mart or the model that it is about."""
+    says: str
+    """What that means, in words."""
+    failures: int | None = None
+    """Rows that fail, of a test."""
+    relation: str | None = None
+    """Where these rows are, for a look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What dbt did."""
+
+    findings: tuple[Finding, ...]
+    models: int
+    tests: int
+    seconds: Mapping[str, float]
+    """By model or test."""
+
+
+class Stopped(StitchlineError):
+    """A build was told to stop."""
+
+
+class Project:
+    """The dbt project, made ready in `folder` for the build that goes into `schema`."""
+
+    def __init__(self, warehouse: Warehouse, folder: Path, schema: str, metrics: Sequence[Metric]) -> None:
+        self.folder = folder.absolute()
+        self._warehouse = warehouse
+        self._schema = schema
+        self._manifest: Any = None
+        self._copy(metrics)
+        profile = {
+            "type": "duckdb",
+            "path": str(warehouse.path),
+            "schema": _SCHEMA,
+            "threads": _THREADS,
+            "config_options": dict(warehouse.config),
+            "settings": {"TimeZone": "UTC"},
+        }
+        profiles = {"stitchline": {"target": "warehouse", "outputs": {"warehouse": profile}}}
+        (self.folder / "profiles.yml").write_text(json.dumps(profiles), encoding="utf-8")
+
+    def _copy(self, metrics: Sequence[Metric]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in _FOLDERS:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            shutil.copytree(PROJECT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in _FILES:
+            shutil.copyfile(PROJECT / name, self.folder / name)
+        marts = self.folder / "models" / "marts"
+        (marts / "mart_daily_metrics.sql").write_text(daily_metrics_sql(metrics), encoding="utf-8")
+        documented = f"{{% docs metrics %}}\n{metrics_markdown(metrics)}\n{{% enddocs %}}\n"
+        (marts / "metrics.md").write_text(documented, encoding="utf-8")
+
+    def build(
+        self, variables: Mapping[str, Any], told: Callable[[str, int, int], None], stopping: threading.Event
+    ) -> Outcome:
+        """Makes every seed and model, and runs every test. `told` hears of each that is done: its name, which it is of
+        all, and how many there are.
+
+        Raises Stopped when `stopping` was set, and StitchlineError if the project cannot be read.
+        """
+        result = self._invoke(["build", "--vars", json.dumps(variables)], [_Listener(told, stopping)])
+        if stopping.is_set():
+            raise Stopped("The refresh was stopped; what is published is as it was.")
+        if result.result is None:
+            raise StitchlineError(f"dbt cannot build the marts: {result.exception}")
+        findings, seconds = [], {}
+        kinds = {"model": 0, "test": 0}
+        for each in result.result.results:
+            node = each.node
+            kinds[node.resource_type] = kinds.get(node.resource_type, 0) + 1
+            seconds[node.name] = each.execution_time
+            if each.status in ("error", "fail", "runtime error"):
+                findings.append(self._finding(each))
+        return Outcome(tuple(findings), kinds["model"], kinds["test"], seconds)
+
+    def _finding(self, result: Any) -> Finding:
+        node = result.node
+        if node.resource_type != "test":
+            return Finding(node.name, node.name, f"it cannot be built: {_sentence(result.message)}")
+        attached = getattr(node, "attached_node", None) or next(reversed(node.depends_on.nodes), node.name)
+        about = attached.rsplit(".", 1)[-1]
+        if result.status != "fail":
+            return Finding(node.name, about, f"the test cannot be run: {_sentence(result.message)}")
+        says = node.config.meta.get("says") or _in_words(node)
+        return Finding(node.name, about, says, result.failures, self._keep_failures(node))
+
+    def _keep_failures(self, node: Any) -> str:
+        """Puts the first rows that a test found into a table, for a look, and returns its name."""
+        table = f'{self._schema}."{node.alias}"'
+        with self._warehouse.reader() as con:
+            con.execute(f"create or replace table {table} as from ({node.compiled_code}) limit {_ROWS_KEPT}")
+        return table
+
+    def document(self) -> Path:
+        """Writes the documentation of what was built, and returns its folder.
+
+        Raises StitchlineError if that failed.
+        """
+        result = self._invoke(["docs", "generate", "--static"], [])
+        if not result.success:
+            raise StitchlineError(f"The documentation of the marts cannot be written: {result.exception}")
+        return self.folder / "target"
+
+    def marts(self) -> list[str]:
+        """The names of the models that are shown."""
+        return sorted(file.stem for file in (self.folder / "models" / "marts").glob("*.sql"))
+
+    def _invoke(self, command: list[str], listeners: list[Any]) -> Any:
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+        from dbt.cli.main import dbtRunner
+
+        places = ["--project-dir", str(self.folder), "--profiles-dir", str(self.folder)]
+        if self._manifest is None:
+            read = dbtRunner().invoke([*_QUIETLY, "parse", *places])
+            if not read.success:
+                raise StitchlineError(f"dbt cannot read the project of the marts: {read.exception}")
+            self._manifest = _in_schema(read.result, self._schema)
+        try:
+            return dbtRunner(self._manifest, callbacks=listeners).invoke([*_QUIETLY, *command, *places])
+        finally:
+            DuckDBConnectionManager.close_all_connections()
+
+
+def _in_schema(manifest: Any, schema: str) -> Any:
+    """The project as dbt read it, with everything that it makes in `schema`."""
+    for node in [*manifest.nodes.values(), *manifest.sources.values()]:
+        if node.schema == _SCHEMA:
+            node.schema = schema
+            if node.relation_name is not None:
+                node.relation_name = node.relation_name.replace(f'."{_SCHEMA}".', f'."{schema}".')
+    return manifest
+
+
+class _Listener:
+    """Counts what dbt has done, from its events."""
+
+    def __init__(self, told: Callable[[str, int, int], None], stopping: threading.Event) -> None:
+        self._told = told
+        self._stopping = stopping
+
+    def __call__(self, event: Any) -> None:
+        if event.info.name == "NodeStart" and self._stopping.is_set():
+            raise KeyboardInterrupt
+        if event.info.name in ("LogModelResult", "LogTestResult", "LogSeedResult"):
+            data = event.data
+            self._told(data.node_info.node_name, data.index, getattr(data, "total", 0) or data.num_models)
+
+
+def _in_words(node: Any) -> str:
+    """What it means that a generic test failed."""
+    metadata = getattr(node, "test_metadata", None)
+    column = getattr(node, "column_name", None)
+    if metadata is None:
+        return "a rule does not hold"
+    arguments = metadata.kwargs
+    match metadata.name:
+        case "not_null":
+            return f"{column} is null"
+        case "unique":
+            return f"{column} is there more than once"
+        case "relationships":
+            to = str(arguments.get("to", "")).removeprefix("ref('").removesuffix("')")
+            return f"{column} is not in {to}"
+        case "accepted_values":
+            return f"{column} is none of {', '.join(map(str, arguments.get('values', [])))}"
+        case "one_row_per":
+            return f"there is more than one row per {', '.join(arguments.get('columns', []))}"
+    return f"{metadata.name} does not hold"
+
+
+def _sentence(message: str | None) -> str:
+    lines = [line.strip() for line in (message or "no reason was given").splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith("compiled code at"))

@@ -1,0 +1,27 @@
+{# All of a build is in one schema. #}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ target.schema }}
+{%- endmacro %}
+
+{# Whether days that nothing happened to are carried over from the build before. #}
+{% macro carries_over() -%}
+    {{ return(var('previous_build', none) is not none) }}
+{%- endmacro %}
+
+{# The rows of a model's table in the build before, of days that nothing happened to since; followed by `union all`. #}
+{% macro carried_over(day, is_kept='true') -%}
+{% if carries_over() %}
+select * from {{ adapter.quote(var('previous_build')) }}.{{ adapter.quote(model.name) }}
+where {{ day }} not in (select changed_day from {{ source('pinned', 'pinned_changed_days') }}) and {{ is_kept }}
+union all
+{% endif %}
+{%- endmacro %}
+
+{# A condition: the day of this time has to be worked out. #}
+{% macro is_changed(time) -%}
+{% if carries_over() %}
+cast({{ time }} as date) in (select changed_day from {{ source('pinned', 'pinned_changed_days') }})
+{%- else -%}
+true
+{%- endif %}
+{%- endmacro %}

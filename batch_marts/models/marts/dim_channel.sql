@@ -1,0 +1,2 @@
+select channel, platform, is_paid, description
+from {{ ref('channels') }}

@@ -1,0 +1,25 @@
+{{ config(materialized='view') }}
+select
+    session_id,
+    person_id,
+    anonymous_id,
+    user_id,
+    session_date,
+    started_at,
+    ended_at,
+    cast(date_diff('second', started_at, ended_at) as bigint) as duration_seconds,
+    event_count,
+    page_count,
+    entry_path,
+    exit_path,
+    channel,
+    campaign_key,
+    referrer,
+    device_type,
+    browser,
+    os,
+    start_reason,
+    end_reason,
+    is_open,
+    revision
+from {{ ref('int_sessions') }}

@@ -1,0 +1,2 @@
+select distinct anonymous_id
+from {{ source('pinned', 'pinned_bot_devices') }}

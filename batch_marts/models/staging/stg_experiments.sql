@@ -1,0 +1,2 @@
+select *
+from {{ source('pinned', 'pinned_experiments') }}

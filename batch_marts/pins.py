@@ -1,0 +1,228 @@
+"""What a build holds still: copies of the stream's small tables, and where the events end, all of one moment.
+
+The events themselves are not copied: they are appended once and never updated, so the last row of `stream.events` says
+which of them count. Rows keep their numbers as long as nothing is deleted; a build that carries days over from the one
+before checks that this held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import duckdb
+import polars as pl
+
+from sinks.tables import registered
+
+__all__ = ["Pin", "pin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The moment that a build sees. Times are aware UTC."""
+
+    as_of: datetime
+    """Up to when the events are known: the lowest watermark of the partitions that have one."""
+    last_row: int
+    """The greatest rowid of stream.events that counts."""
+    events: int
+    """How many rows of stream.events that are."""
+    forgotten: int
+    """How often a person had been forgotten, which moves rows."""
+    generation: str
+    """The warehouse's; another one after each restore, which moves rows."""
+    changed_days: int | None = None
+    """How many days have to be worked out again; None for all."""
+
+
+_COPIES: Final = {
+    "pinned_sessions": "select * from stream.sessions",
+    "pinned_overrides": "select * from stream.person_overrides",
+    "pinned_merges": "select * from stream.person_merges",
+    "pinned_progress": "select * from stream.progress",
+    "pinned_bot_devices": "select * from stream.bot_devices",
+    "pinned_claims": """
+        select user_id, min(event_at) as claimed_at, arg_min(anonymous_id, (event_at, message_id)) as anonymous_id
+        from stream.identity_facts
+        where kind = 'claim' and user_id is not null
+        group by user_id
+    """,
+}
+
+_MOMENT: Final = """
+select
+    coalesce((select min(watermark) from stream.progress), (select max(event_at) from stream.events)) as as_of,
+    coalesce((select max(rowid) from stream.events), -1) as last_row,
+    (select count(*) from stream.events) as events,
+    (select count(*) from stream.forgotten) as forgotten,
+    (select generation from stream.warehouse) as generation,
+    (select min(event_at) from stream.events) as first_event_at
+"""
+
+# Of records with the same (anonymous_id, message_id) the earliest counts, as in the funnels. Hashes find the few
+# candidates: grouping all rows by two texts would cost more than the rest.
+_COPIES_OF_EVENTS: Final = """
+with alike as (
+    select hash(anonymous_id, message_id) as copy
+    from stream.events
+    where rowid <= $last_row and {hint}
+    group by copy
+    having {several}
+)
+select rowid as event_row, event_at, anonymous_id, message_id, "partition", "offset"
+from stream.events
+where rowid <= $last_row and hash(anonymous_id, message_id) in (from alike)
+qualify count(*) over (partition by anonymous_id, message_id) > 1
+"""
+
+_SECOND_ONES: Final = """
+select event_row from copies
+qualify row_number() over (partition by anonymous_id, message_id order by event_at, "partition", "offset") > 1
+"""
+
+_CHANGED_DAYS: Final = """
+with devices as (
+    -- Whose events these are was not what it is, or is no longer.
+    select anonymous_id, min(from_at) as from_at, max(to_at) as to_at
+    from (
+        (from {now}.pinned_overrides except all from {before}.pinned_overrides)
+        union all
+        (from {before}.pinned_overrides except all from {now}.pinned_overrides)
+    )
+    group by anonymous_id
+    union all
+    select anonymous_id, '-infinity'::timestamptz, 'infinity'::timestamptz
+    from (
+        (select anonymous_id from {now}.pinned_bot_devices except select anonymous_id from {before}.pinned_bot_devices)
+        union
+        (select anonymous_id from {before}.pinned_bot_devices except select anonymous_id from {now}.pinned_bot_devices)
+    )
+),
+
+people as (
+    select person_id from (
+        (from {now}.pinned_merges except from {before}.pinned_merges)
+        union
+        (from {before}.pinned_merges except from {now}.pinned_merges)
+    )
+)
+
+select cast(event_at as date) as changed_day from stream.events where rowid between $from_row and $last_row
+union
+select cast(event_at as date) from copies
+union
+select cast(e.event_at as date)
+from stream.events as e
+join devices as d on d.anonymous_id = e.anonymous_id and e.event_at between d.from_at and d.to_at
+where e.rowid <= $last_row
+union
+select cast(event_at as date) from stream.events
+where rowid <= $last_row and person_id in (from people)
+union
+select cast(e.event_at as date)
+from stream.events as e
+join {now}.pinned_overrides as o on o.anonymous_id = e.anonymous_id and o.person_id in (from people)
+    and e.event_at between o.from_at and o.to_at
+where e.rowid <= $last_row
+"""
+
+
+def pin(
+    con: duckdb.DuckDBPyConnection,
+    schema: str,
+    before: tuple[str, Pin] | None,
+    window: timedelta,
+    funnel_days: Callable[[duckdb.DuckDBPyConnection, datetime | None], str],
+    experiments: pl.DataFrame,
+) -> Pin:
+    """Makes `schema` with the pinned tables, in one transaction of `con`, and returns what was pinned.
+
+    `before` is the schema and the moment of the build whose days are carried over, None to work out all of them; then
+    they are worked out, too, if rows have moved since. `window` is the longest of the funnels: an entry so long before
+    a changed day may have gone further. `funnel_days` fills a temporary table with what the funnels say of days from a
+    time on, and returns its name. `experiments` has a row for each metric of each experiment.
+    """
+    con.execute("begin transaction")
+    try:
+        pinned = _pin(con, schema, before, window, funnel_days, experiments)
+    except BaseException:
+        con.execute("rollback")
+        raise
+    con.execute("commit")
+    return pinned
+
+
+def _pin(
+    con: duckdb.DuckDBPyConnection,
+    schema: str,
+    before: tuple[str, Pin] | None,
+    window: timedelta,
+    funnel_days: Callable[[duckdb.DuckDBPyConnection, datetime | None], str],
+    experiments: pl.DataFrame,
+) -> Pin:
+    con.execute(f"create schema {schema}")
+    for table, query in _COPIES.items():
+        con.execute(f"create table {schema}.{table} as {query}")
+    row = con.execute(_MOMENT).fetchone()
+    assert row is not None
+    as_of, last_row, events, forgotten, generation, first_event_at = row
+    now = datetime.now(UTC)
+    pinned = Pin(as_of or now, last_row, events, forgotten, generation)
+    if before is not None and not _rows_stand(con, before[1], pinned):
+        before = None
+    first_new = 0 if before is None else before[1].last_row + 1
+    _find_copies(con, schema, before, last_row, first_new)
+    changed: list[datetime] | None = None
+    if before is None:
+        con.execute(f"create table {schema}.pinned_changed_days (changed_day date)")
+    else:
+        con.execute(
+            f"create table {schema}.pinned_changed_days as {_CHANGED_DAYS.format(now=schema, before=before[0])}",
+            {"from_row": first_new, "last_row": last_row},
+        )
+        changed = [
+            datetime(day.year, day.month, day.day, tzinfo=UTC)
+            for (day,) in con.execute(f"from {schema}.pinned_changed_days").fetchall()
+        ]
+    con.execute("drop table copies")
+    since = None if changed is None else min(changed, default=pinned.as_of) - window
+    funnels_from = None if since is None else since.date()
+    filled = funnel_days(con, None if funnels_from is None else datetime(*funnels_from.timetuple()[:3], tzinfo=UTC))
+    con.execute(f"create table {schema}.pinned_funnel_days as from {filled}")
+    con.execute(f"drop table {filled}")
+    with registered(con, "experiments", experiments.to_arrow()):
+        con.execute(f"create table {schema}.pinned_experiments as from experiments")
+    con.execute(
+        f"create table {schema}.pinned_moment as select $as_of::timestamptz as as_of, $last_row::bigint as last_row, "
+        "$first_day::date as first_day, $funnels_from::date as funnels_from",
+        {
+            "as_of": pinned.as_of,
+            "last_row": last_row,
+            "first_day": (first_event_at or pinned.as_of).date(),
+            "funnels_from": funnels_from,
+        },
+    )
+    return Pin(pinned.as_of, last_row, events, forgotten, generation, None if changed is None else len(changed))
+
+
+def _rows_stand(con: duckdb.DuckDBPyConnection, before: Pin, now: Pin) -> bool:
+    """Whether rows up to the last of the build before are what they were."""
+    if (before.generation, before.forgotten) != (now.generation, now.forgotten):
+        return False
+    row = con.execute("select count(*) from stream.events where rowid <= ?", [before.last_row]).fetchone()
+    return row == (before.events,)
+
+
+def _find_copies(
+    con: duckdb.DuckDBPyConnection, schema: str, before: tuple[str, Pin] | None, last_row: int, first_new: int
+) -> None:
+    """Makes `copies`, a temporary table of the events that came more than once, of which at least one came since the
+    build before, and pinned_copies of all second ones."""
+    hint, several = ("true", "count(*) > 1") if before is None else (f"rowid >= {first_new}", "true")
+    query = _COPIES_OF_EVENTS.format(hint=hint, several=several)
+    con.execute(f"create temp table copies as {query}", {"last_row": last_row})
+    again = f"select event_row from {before[0]}.pinned_copies" if before else "select null::bigint where false"
+    con.execute(f"create table {schema}.pinned_copies as ({_SECOND_ONES}) union ({again})")

@@ -1,0 +1,295 @@
+"""The refresh of the marts: build apart, audit, publish. Whatever fails leaves what is published as it was.
+
+1. `pins` holds the moment still that the build sees.
+2. dbt makes every model in the build's own schema and runs every test there.
+3. The policy is checked: no mart without a contract, descriptions and a business test.
+4. The build is compared with what is published.
+5. Views over the build take the place of the views over the last one, in one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import polars as pl
+
+from batch_marts import builds
+from batch_marts.builds import Build
+from batch_marts.dbt import PROJECT, Finding, Project, Stopped
+from batch_marts.metrics import METRICS, load_metrics
+from batch_marts.pins import pin
+from batch_marts.policy import breaches
+from sinks.warehouse import Warehouse
+from stitchline.errors import StitchlineError, UsageError
+
+log = logging.getLogger(__name__)
+
+KEPT: Final = 7
+"""Builds that can be gone back to, the published one included."""
+
+_NEEDED_LATER: Final = ("pinned_overrides", "pinned_merges", "pinned_bot_devices", "pinned_copies")
+"""What the next build compares itself with, of what was pinned."""
+
+
+class RefreshFailed(StitchlineError):
+    """A build was not published; facts: build_id, findings."""
+
+
+@dataclass(frozen=True, slots=True)
+class MartRules:
+    """What a refresh needs to know besides the data."""
+
+    folder: Path
+    """Where dbt works, and the documentation is written."""
+    metrics: Path = METRICS
+    own_hosts: tuple[str, ...] = ()
+    """The site's own hosts: a visit that comes from them is direct."""
+    experiments: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame({"experiment_id": pl.Series([], dtype=pl.Utf8)})
+    )
+    kept: int = KEPT
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """More of dbt's variables: what a shop calls its events, and so on; see dbt_project.yml."""
+
+
+FunnelDays = Callable[[duckdb.DuckDBPyConnection, datetime | None], str]
+"""Fills a temporary table with the days of every funnel from a time on, and returns its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Funnels:
+    """What the marts have to know of the funnels, which they do not work out themselves."""
+
+    days: FunnelDays
+    window: timedelta
+    """The longest: an entry so long before a change may have gone further."""
+
+
+Told = Callable[[str, int, int], None]
+"""Hears what is being done, how much of it is done, and how much there is."""
+
+
+def refresh(
+    warehouse: Warehouse,
+    rules: MartRules,
+    funnels: Funnels,
+    *,
+    full: bool = False,
+    told: Told = lambda what, done, of: None,
+    stopping: threading.Event | None = None,
+) -> Build:
+    """Builds the marts, and publishes them if every test passes. One at a time; whoever reads the marts meanwhile sees
+    the last ones. Days that nothing happened to since are carried over, unless it is to be `full`.
+
+    Raises RefreshFailed if a test fails or a model cannot be made, with what and why, Stopped when `stopping` was set,
+    and DefinitionError if the metrics cannot be read.
+    """
+    stopping = stopping or threading.Event()
+    metrics = load_metrics(rules.metrics)
+    digest = _digest(rules)
+    began = datetime.now(UTC)
+    with warehouse.transaction() as con:
+        before = None if full else _to_carry_over(con, digest)
+        build = builds.begin(con, "full" if before is None else "incremental", began)
+    with _recorded(warehouse, build) as record:
+        with warehouse.transaction() as con:
+            _drop_what_is_in_the_way(con)
+        told("pin", 0, 1)
+        with warehouse.reader() as reader:
+            earlier = None if before is None or before.pin is None else (before.build_schema, before.pin)
+            pinned = pin(reader, build.build_schema, earlier, funnels.window, funnels.days, rules.experiments)
+        build = replace(
+            build,
+            kind="full" if pinned.changed_days is None else "incremental",
+            as_of=pinned.as_of,
+            last_row=pinned.last_row,
+            events=pinned.events,
+            forgotten=pinned.forgotten,
+            generation=pinned.generation,
+            settings=digest,
+        )
+        record(build)
+        project = Project(warehouse, rules.folder, build.build_schema, metrics)
+        variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), **rules.variables}
+        if pinned.changed_days is not None and before is not None:
+            variables["previous_build"] = before.build_schema
+        outcome = project.build(variables, told, stopping)
+        found = [*outcome.findings, *breaches(project.folder)]
+        if found:
+            raise RefreshFailed(_why(build, found), build_id=build.build_id, findings=found)
+        marts = project.marts()
+        with warehouse.reader() as reader:
+            build = replace(build, row_counts=_rows(reader, build.build_schema, marts), changes=_compare(reader, build))
+        with warehouse.transaction() as con:
+            builds.publish(con, build, marts)
+            now = datetime.now(UTC)
+            build = replace(build, status="published", finished_at=now, published_at=now)
+            builds.save(con, build)
+        with warehouse.transaction() as con:
+            _tidy(con, build, rules.kept, marts)
+    project.document()
+    return build
+
+
+def rollback(warehouse: Warehouse, build_id: int | None = None) -> Build:
+    """Publishes an earlier build again: the one of that number, else the last one that was published before.
+
+    Raises UsageError if there is none such.
+    """
+    with warehouse.transaction() as con:
+        there = builds.schemas(con)
+        candidates = [b for b in builds.builds(con) if b.status == "replaced" and b.build_schema in there]
+        now = builds.published(con)
+        if build_id is None:
+            earlier = [b for b in candidates if now is None or b.build_id < now.build_id]
+        else:
+            earlier = [b for b in candidates if b.build_id == build_id]
+        if not earlier:
+            known = ", ".join(str(b.build_id) for b in candidates) or "none"
+            which = "no earlier build" if build_id is None else f"no build {build_id}"
+            raise UsageError(
+                f"There is {which} to go back to. Kept are: {known}. `stitchline marts history` lists all."
+            )
+        build = earlier[0]
+        marts = list(build.row_counts)
+        builds.publish(con, build, marts)
+        build = replace(build, status="published", published_at=datetime.now(UTC))
+        builds.save(con, build)
+    return build
+
+
+@contextmanager
+def _recorded(warehouse: Warehouse, build: Build) -> Iterator[Callable[[Build], None]]:
+    """Puts on record what the build came to, whatever happens."""
+    latest = build
+
+    def record(now: Build) -> None:
+        nonlocal latest
+        latest = now
+        with warehouse.transaction() as con:
+            builds.save(con, now)
+
+    try:
+        yield record
+    except BaseException as error:
+        findings = error.facts.get("findings", ()) if isinstance(error, RefreshFailed) else ()
+        failed = replace(latest, status="failed", finished_at=datetime.now(UTC), message=str(error))
+        with warehouse.transaction() as con:
+            builds.save(con, failed, findings)  # type: ignore[arg-type]
+        raise
+
+
+def _digest(rules: MartRules) -> str:
+    """Of all that a build depends on besides the data."""
+    told = hashlib.sha256()
+    for file in [
+        *sorted(path for part in ("models", "macros", "seeds") for path in (PROJECT / part).rglob("*.*")),
+        rules.metrics,
+    ]:
+        told.update(file.read_bytes())
+    told.update((PROJECT / "dbt_project.yml").read_bytes())
+    told.update(json.dumps([rules.own_hosts, dict(rules.variables)], sort_keys=True, default=str).encode())
+    return told.hexdigest()
+
+
+def _to_carry_over(con: duckdb.DuckDBPyConnection, digest: str) -> Build | None:
+    """The build whose days can be carried over: the published one, if it was made in the same way."""
+    last = builds.published(con)
+    if last is None or last.settings != digest or last.build_schema not in builds.schemas(con):
+        return None
+    return last
+
+
+def _drop_what_is_in_the_way(con: duckdb.DuckDBPyConnection) -> None:
+    """Removes what failed builds left: the rows that failed are kept for a look until the next build only."""
+    failed = {build.build_schema for build in builds.builds(con) if build.status in ("failed", "building")}
+    for schema in sorted(builds.schemas(con) & failed):
+        con.execute(f"drop schema {schema} cascade")
+
+
+def _tidy(con: duckdb.DuckDBPyConnection, build: Build, kept: int, marts: Sequence[str]) -> None:
+    """Drops builds beyond those that can be gone back to, and what was needed to make this one."""
+    there = builds.schemas(con)
+    old = [b for b in builds.builds(con) if b.status == "replaced" and b.build_schema in there]
+    for each in old[kept - 1 :]:
+        con.execute(f"drop schema {each.build_schema} cascade")
+    for each in old[: kept - 1]:
+        for table in _tables(con, each.build_schema, "pinned_"):
+            con.execute(f'drop table {each.build_schema}."{table}"')
+    tables = _tables(con, build.build_schema, "pinned_")
+    views = con.execute(
+        "select view_name from duckdb_views() where schema_name = ? and database_name = current_database()",
+        [build.build_schema],
+    ).fetchall()
+    for (view,) in views:
+        if view not in marts:
+            con.execute(f'drop view {build.build_schema}."{view}"')
+    for table in tables:
+        if table not in _NEEDED_LATER:
+            con.execute(f'drop table {build.build_schema}."{table}"')
+
+
+def _tables(con: duckdb.DuckDBPyConnection, schema: str, prefix: str) -> list[str]:
+    rows = con.execute(
+        "select table_name from duckdb_tables() where schema_name = ? and database_name = current_database() "
+        "and starts_with(table_name, ?)",
+        [schema, prefix],
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _rows(con: duckdb.DuckDBPyConnection, schema: str, marts: Sequence[str]) -> dict[str, int]:
+    counts = {}
+    for mart in marts:
+        row = con.execute(f'select count(*) from {schema}."{mart}"').fetchone()
+        assert row is not None
+        counts[mart] = int(row[0])
+    return counts
+
+
+_COMPARED: Final = """
+select now.metric_date::varchar as day, now.metric_name as metric,
+    before.metric_value as before, now.metric_value as now
+from {now}.mart_daily_metrics as now
+join {before}.mart_daily_metrics as before using (metric_date, metric_name, dimension)
+where dimension = 'all' and before.is_complete
+  and abs(now.metric_value - before.metric_value) > 1e-9 * abs(before.metric_value)
+order by abs(now.metric_value - before.metric_value) / greatest(abs(before.metric_value), 1e-9) desc, day, metric
+limit 1000
+"""
+
+
+def _compare(con: duckdb.DuckDBPyConnection, build: Build) -> list[dict[str, Any]]:
+    """Which metrics of days that were published as complete differ now, the greatest relative change first."""
+    last = builds.published(con)
+    if last is None or "mart_daily_metrics" not in last.row_counts:
+        return []
+    rows = con.execute(_COMPARED.format(now=build.build_schema, before=last.build_schema)).fetchall()
+    return [dict(zip(("day", "metric", "before", "now"), row, strict=True)) for row in rows]
+
+
+def _why(build: Build, found: Sequence[Finding]) -> str:
+    first = "; ".join(
+        f"{finding.about}: {finding.says}"
+        + (f" ({finding.failures:,} rows, kept in {finding.relation})" if finding.failures else "")
+        + f" [{finding.what}]"
+        for finding in found[:3]
+    )
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return (
+        f"Build {build.build_id} is not published, what was published stays. {first}{more}. "
+        f"`stitchline marts history` lists what failed; the rows are kept until the next refresh."
+    )
+
+
+__all__ = ["Build", "Funnels", "MartRules", "RefreshFailed", "Stopped", "refresh", "rollback"]

@@ -1,0 +1,15 @@
+{{ config(tags=['business'], meta={'says': 'the shares of a conversion do not add up to the whole'}) }}
+select
+    conversion_id,
+    sum(first_touch) as first_touch,
+    sum(last_touch) as last_touch,
+    sum(linear) as linear,
+    sum(position_based) as position_based,
+    sum(time_decay) as time_decay
+from {{ ref('fct_conversions') }}
+group by conversion_id
+having abs(sum(first_touch) - 1) > 1e-9
+    or abs(sum(last_touch) - 1) > 1e-9
+    or abs(sum(linear) - 1) > 1e-9
+    or abs(sum(position_based) - 1) > 1e-9
+    or abs(sum(time_decay) - 1) > 1e-9

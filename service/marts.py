@@ -1,0 +1,169 @@
+"""The marts as the service runs them: their rules out of the settings, one refresh at a time, what there is to say."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from batch_marts import builds
+from batch_marts.builds import Build
+from batch_marts.metrics import METRICS
+from batch_marts.refresh import Funnels, MartRules, refresh, rollback
+from funnels import FunnelDefinition
+from funnels.definition import definitions
+from funnels.query import compile_days
+from service.settings import Settings
+from sinks.warehouse import Warehouse
+from stitchline.errors import UsageError
+
+_FUNNEL_DAYS: Final = "funnel_days"
+
+
+def folder_of(settings: Settings) -> Path:
+    """Where dbt works, and where the documentation is: beside the warehouse, one for each."""
+    path = settings.warehouse.path.absolute()
+    return path.with_name(f"{path.stem}.marts")
+
+
+def progress_file(settings: Settings) -> Path:
+    """What a refresh is doing now; read by whoever waits for it."""
+    return folder_of(settings) / "progress.json"
+
+
+class Marts:
+    """The marts over one warehouse."""
+
+    def __init__(self, warehouse: Warehouse, settings: Settings, stopping: threading.Event) -> None:
+        self._warehouse = warehouse
+        self._settings = settings
+        self._stopping = stopping
+        self._one = threading.Lock()
+
+    def refresh(self, *, full: bool = False) -> dict[str, Any]:
+        """Builds, tests and publishes the marts.
+
+        Raises UsageError while another refresh runs, and RefreshFailed if a test fails.
+        """
+        if not self._one.acquire(blocking=False):
+            raise UsageError("A refresh of the marts runs already: `stitchline marts status` says how far it is.")
+        try:
+            build = refresh(
+                self._warehouse,
+                self._rules(),
+                funnels_for_marts(definitions(self._settings.funnels)),
+                full=full,
+                told=self._tell,
+                stopping=self._stopping,
+            )
+        finally:
+            progress_file(self._settings).unlink(missing_ok=True)
+            self._one.release()
+        return self._told(build)
+
+    def roll_back(self, build_id: int | None) -> dict[str, Any]:
+        """Publishes an earlier build again. Raises UsageError if there is none such, or while a refresh runs."""
+        if not self._one.acquire(blocking=False):
+            raise UsageError("A refresh of the marts runs now. Go back to an earlier build when it has ended.")
+        try:
+            return self._told(rollback(self._warehouse, build_id))
+        finally:
+            self._one.release()
+
+    def status(self) -> dict[str, Any]:
+        """Which build everybody reads, how old it is, and whether another one is being made."""
+        with self._warehouse.reader() as con:
+            every = builds.builds(con)
+            shown = next((build for build in every if build.status == "published"), None)
+            last = every[0] if every else None
+            complete = None
+            if shown is not None:
+                row = con.execute(f"select max(date_day) from {builds.PUBLISHED}.dim_date where is_complete").fetchone()
+                complete = row[0].isoformat() if row and row[0] is not None else None
+        running = None
+        with suppress(OSError, ValueError):
+            running = json.loads(progress_file(self._settings).read_text(encoding="utf-8"))
+        return {
+            "published": None if shown is None else self._told(shown),
+            "complete_until": complete,
+            "last": None if last is None else self._told(last),
+            "running": running,
+            "documentation": str(folder_of(self._settings) / "target" / "static_index.html"),
+        }
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every build on record, the newest first, with what failed."""
+        with self._warehouse.reader() as con:
+            there = builds.schemas(con)
+            return [
+                self._told(build)
+                | {
+                    "kept": build.build_schema in there,
+                    "findings": [asdict(finding) for finding in builds.findings_of(con, build.build_id)],
+                }
+                for build in builds.builds(con)
+            ]
+
+    def is_due(self, since: datetime) -> bool:
+        """Whether there were refreshes before, and none has begun since then."""
+        with self._warehouse.reader() as con:
+            last = next(iter(builds.builds(con)), None)
+        return last is not None and last.started_at < since
+
+    def _rules(self) -> MartRules:
+        marts = self._settings.marts
+        return MartRules(
+            folder=folder_of(self._settings),
+            own_hosts=tuple(sorted(host.lower().removeprefix("www.") for host in marts.own_hosts)),
+            variables=marts.variables,
+            kept=marts.kept_builds,
+            metrics=METRICS if marts.metrics is None else marts.metrics.absolute(),
+        )
+
+    def _tell(self, what: str, done: int, of: int) -> None:
+        """From several threads at once."""
+        file = progress_file(self._settings)
+        new = file.with_suffix(f".{threading.get_ident()}")
+        with suppress(OSError):  # nothing is worse for want of it
+            file.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(json.dumps({"what": what, "done": done, "of": of}), encoding="utf-8")
+            new.replace(file)
+
+    @staticmethod
+    def _told(build: Build) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            name: getattr(build, name) for name in ("build_id", "kind", "status", "message", "row_counts", "changes")
+        }
+        for name in ("started_at", "finished_at", "published_at", "as_of"):
+            at = getattr(build, name)
+            told[name] = None if at is None else at.astimezone(UTC).isoformat()
+        ended = build.finished_at
+        told["seconds"] = None if ended is None else round((ended - build.started_at).total_seconds(), 1)
+        return told
+
+
+def funnels_for_marts(every: Sequence[FunnelDefinition]) -> Funnels:
+    """What the marts have to know of these funnels."""
+
+    def days(con: duckdb.DuckDBPyConnection, since: datetime | None) -> str:
+        con.execute(
+            f"create or replace temp table {_FUNNEL_DAYS} (funnel_name varchar, entry_date date, step_number integer, "
+            "step_name varchar, subject_count bigint)"
+        )
+        for funnel in every:
+            begun = max((time for time in (since, funnel.since) if time is not None), default=None)
+            query = compile_days(funnel.model_copy(update={"since": begun}))
+            con.execute(
+                f"insert into {_FUNNEL_DAYS} select $funnel, * from ({query.sql})",
+                query.parameters | {"funnel": funnel.name},
+            )
+        return _FUNNEL_DAYS
+
+    return Funnels(days, max((funnel.window for funnel in every), default=timedelta()))

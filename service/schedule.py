@@ -1,0 +1,68 @@
+"""What the service does once a day by itself: it refreshes the marts, and holds sessions to the batch definition."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, time, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import duckdb
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+
+from stitchline.errors import StitchlineError
+
+log = logging.getLogger(__name__)
+
+_SOON: Final = timedelta(seconds=5)
+"""After its start the service makes up for what it missed; first it catches up with the topic's end."""
+
+
+class Schedule:
+    """Does each thing at its time of the day, in one zone; a run that was missed is made up for once, and two runs of
+    one thing never overlap. What cannot be done is logged, and tried the next day."""
+
+    def __init__(self, zone: str) -> None:
+        """`zone` is a name of the IANA's, like Europe/Berlin."""
+        self._zone = ZoneInfo(zone)
+        self._scheduler = BackgroundScheduler(timezone=self._zone)
+
+    def daily(self, name: str, at: time, do: Callable[[], object], missed: Callable[[datetime], bool]) -> None:
+        """Adds a thing to do at `at`. `missed` is asked at once whether nothing was done since the last time it was
+        due."""
+        trigger = CronTrigger(hour=at.hour, minute=at.minute, second=at.second, timezone=self._zone)
+        run = _logged(name, do)
+        self._scheduler.add_job(run, trigger, id=name, coalesce=True, max_instances=1, misfire_grace_time=None)
+        now = datetime.now(self._zone)
+        if missed(last_time(at, now)):
+            self._scheduler.add_job(run, "date", run_date=now + _SOON, id=f"{name}, made up", misfire_grace_time=None)
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def end(self) -> None:
+        """Begins nothing any more, and returns when what was begun has ended."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=True)
+
+
+def last_time(at: time, now: datetime) -> datetime:
+    """The last moment, `now` included, at which it was `at` o'clock in the zone of `now`.
+
+    >>> last_time(time(2), datetime(2026, 1, 31, 1, tzinfo=ZoneInfo("Europe/Berlin"))).isoformat()
+    '2026-01-30T02:00:00+01:00'
+    """
+    today = datetime.combine(now.date(), at, now.tzinfo)
+    return today if today <= now else datetime.combine(now.date() - timedelta(days=1), at, now.tzinfo)
+
+
+def _logged(name: str, do: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            do()
+        except (duckdb.Error, OSError, StitchlineError) as error:
+            log.error("%s: %s", name, error)
+
+    return run
