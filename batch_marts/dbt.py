@@ -67,14 +67,16 @@ class Stopped(StitchlineError):
 
 
 class Project:
-    """The dbt project, made ready in `folder` for the build that goes into `schema`."""
+    """The dbt project of the folder `source`, made ready in `folder` for the build that goes into `schema`."""
 
-    def __init__(self, warehouse: Warehouse, folder: Path, schema: str, metrics: Sequence[Metric]) -> None:
+    def __init__(
+        self, warehouse: Warehouse, folder: Path, schema: str, metrics: Sequence[Metric], source: Path = PROJECT
+    ) -> None:
         self.folder = folder.absolute()
         self._warehouse = warehouse
         self._schema = schema
         self._manifest: Any = None
-        self._copy(metrics)
+        self._copy(source, metrics)
         profile = {
             "type": "duckdb",
             "path": str(warehouse.path),
@@ -86,13 +88,13 @@ class Project:
         profiles = {"stitchline": {"target": "warehouse", "outputs": {"warehouse": profile}}}
         (self.folder / "profiles.yml").write_text(json.dumps(profiles), encoding="utf-8")
 
-    def _copy(self, metrics: Sequence[Metric]) -> None:
+    def _copy(self, source: Path, metrics: Sequence[Metric]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in _FOLDERS:
             shutil.rmtree(self.folder / name, ignore_errors=True)
-            shutil.copytree(PROJECT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in _FILES:
-            shutil.copyfile(PROJECT / name, self.folder / name)
+            shutil.copyfile(source / name, self.folder / name)
         marts = self.folder / "models" / "marts"
         (marts / "mart_daily_metrics.sql").write_text(daily_metrics_sql(metrics), encoding="utf-8")
         documented = f"{{% docs metrics %}}\n{metrics_markdown(metrics)}\n{{% enddocs %}}\n"

@@ -52,6 +52,8 @@ class MartRules:
     folder: Path
     """Where dbt works, and the documentation is written."""
     metrics: Path = METRICS
+    project: Path = PROJECT
+    """The dbt project, a folder as this one."""
     own_hosts: tuple[str, ...] = ()
     """The site's own hosts: a visit that comes from them is direct."""
     experiments: pl.DataFrame = field(
@@ -119,7 +121,7 @@ def refresh(
             settings=digest,
         )
         record(build)
-        project = Project(warehouse, rules.folder, build.build_schema, metrics)
+        project = Project(warehouse, rules.folder, build.build_schema, metrics, rules.project)
         variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), **rules.variables}
         if pinned.changed_days is not None and before is not None:
             variables["previous_build"] = before.build_schema
@@ -192,12 +194,9 @@ def _recorded(warehouse: Warehouse, build: Build) -> Iterator[Callable[[Build], 
 def _digest(rules: MartRules) -> str:
     """Of all that a build depends on besides the data."""
     told = hashlib.sha256()
-    for file in [
-        *sorted(path for part in ("models", "macros", "seeds") for path in (PROJECT / part).rglob("*.*")),
-        rules.metrics,
-    ]:
+    files = [path for part in ("models", "macros", "seeds") for path in (rules.project / part).rglob("*.*")]
+    for file in [*sorted(files), rules.project / "dbt_project.yml", rules.metrics]:
         told.update(file.read_bytes())
-    told.update((PROJECT / "dbt_project.yml").read_bytes())
     told.update(json.dumps([rules.own_hosts, dict(rules.variables)], sort_keys=True, default=str).encode())
     return told.hexdigest()
 

@@ -21,7 +21,7 @@ from funnels.definition import FunnelDefinition, definitions
 from identity.graph import Graph
 from identity.rebuild import Judged
 from service import forgetting, people
-from service.marts import Marts
+from service.marts import Marts, documentation_of
 from service.settings import Settings
 from service.topics import kept_for
 from service.web.api import KEY_HEADER
@@ -88,6 +88,9 @@ class _Unserved:
 
     def marts_status(self) -> dict[str, Any]:
         return self._marts().status()
+
+    def documentation(self) -> Path:
+        return documentation_of(self.settings)
 
     def marts_history(self) -> list[dict[str, Any]]:
         return self._marts().history()

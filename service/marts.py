@@ -15,6 +15,7 @@ import duckdb
 
 from batch_marts import builds
 from batch_marts.builds import Build
+from batch_marts.dbt import PROJECT
 from batch_marts.metrics import METRICS
 from batch_marts.refresh import Funnels, MartRules, refresh, rollback
 from funnels import FunnelDefinition
@@ -36,6 +37,11 @@ def folder_of(settings: Settings) -> Path:
 def progress_file(settings: Settings) -> Path:
     """What a refresh is doing now; read by whoever waits for it."""
     return folder_of(settings) / "progress.json"
+
+
+def documentation_of(settings: Settings) -> Path:
+    """The page on the marts, which a refresh writes."""
+    return folder_of(settings) / "target" / "static_index.html"
 
 
 class Marts:
@@ -95,7 +101,7 @@ class Marts:
             "complete_until": complete,
             "last": None if last is None else self._told(last),
             "running": running,
-            "documentation": str(folder_of(self._settings) / "target" / "static_index.html"),
+            "documentation": str(documentation_of(self._settings)),
         }
 
     def history(self) -> list[dict[str, Any]]:
@@ -121,6 +127,7 @@ class Marts:
         marts = self._settings.marts
         return MartRules(
             folder=folder_of(self._settings),
+            project=PROJECT if marts.project is None else marts.project.absolute(),
             own_hosts=tuple(sorted(host.lower().removeprefix("www.") for host in marts.own_hosts)),
             variables=marts.variables,
             kept=marts.kept_builds,

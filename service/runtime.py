@@ -29,7 +29,7 @@ from service import forgetting, people
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
-from service.marts import Marts
+from service.marts import Marts, documentation_of
 from service.schedule import Schedule
 from service.settings import Settings
 from service.web.app import create_app
@@ -289,6 +289,9 @@ class Service:
 
     def marts_status(self) -> dict[str, Any]:
         return self.marts.status()
+
+    def documentation(self) -> Path:
+        return documentation_of(self._settings)
 
     def marts_history(self) -> list[dict[str, Any]]:
         return self.marts.history()

@@ -229,6 +229,10 @@ class MartsSettings(_Section):
     metrics: FilePath | None = Field(
         default=None, description="What each metric means, in YAML. Empty: the metrics of a shop."
     )
+    project: DirectoryPath | None = Field(
+        default=None,
+        description="A dbt project of one's own, made from Stitchline's batch_marts folder. Empty: that one.",
+    )
     own_hosts: frozenset[str] = Field(
         default=frozenset(), description="The site's own hosts: a visit that they refer to themselves is direct."
     )

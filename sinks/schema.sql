@@ -1,7 +1,6 @@
 -- The warehouse's tables, version 6. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake, but for the hint
-
--- The stream's tables, version 6. No primary keys and no ON CONFLICT: the same SQL has to run on DuckLake, but for the hint
 -- on compression.
+
 create schema if not exists stream;
 
 create table stream.warehouse (
@@ -327,6 +326,7 @@ create table marketing.currency_rates (
     rate_date date not null,
     currency varchar not null,
     usd decimal(18, 9) not null
+);
 
 -- The builds of the marts: each is a schema of its own, build_NNNN; the views of the schema marts show one of them.
 create schema refreshes;

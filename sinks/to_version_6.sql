@@ -38,6 +38,7 @@ create table marketing.currency_rates (
     rate_date date not null,
     currency varchar not null,
     usd decimal(18, 9) not null
+);
 
 -- The builds of the marts: each is a schema of its own, build_NNNN; the views of the schema marts show one of them.
 create schema refreshes;

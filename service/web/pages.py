@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import jinja2
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from funnels import FunnelDefinition
 from service import forgetting, people
@@ -24,6 +24,12 @@ from stitchline import __version__
 _TEMPLATES = Path(__file__).parent / "templates"
 _COOKIE_LIFE = timedelta(days=30)
 _LONGEST_FORM = 4096
+
+_DOCUMENTATION_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""dbt writes one page with its scripts and styles in it; it may not ask anybody else for anything."""
 
 
 def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Questions) -> APIRouter:
@@ -62,6 +68,13 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
             problem = "" if found else forgetting.why_not_there(con, asked)
         status = 200 if found else 404
         return render("identity.html", status_code=status, asked=asked, persons=found, problem=problem)
+
+    @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    def documentation() -> FileResponse:
+        page = view.documentation()
+        if not page.exists():
+            raise HTTPException(404, "the marts have no documentation yet: `stitchline marts refresh` builds both")
+        return FileResponse(page, headers={"Content-Security-Policy": _DOCUMENTATION_POLICY})
 
     @router.get(
         "/api/live",

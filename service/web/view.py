@@ -131,6 +131,10 @@ class ServiceView(Protocol):
         """Which build of the marts everybody reads, and whether another one is being made."""
         ...
 
+    def documentation(self) -> Path:
+        """The page on the marts, if one was written yet."""
+        ...
+
     def marts_history(self) -> list[dict[str, Any]]:
         """Every build of the marts on record, the newest first."""
         ...

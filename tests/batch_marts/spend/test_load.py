@@ -27,7 +27,7 @@ from stitchline.errors import FileRefused
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SPEND = "select account, campaign_id, campaign, spend_date::varchar, spend from marketing.ad_spend order by all"
-SEED = Path("batch_marts/project/seeds/currency_rates.csv")
+SEED = Path("batch_marts/seeds/currency_rates.csv")
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,9 @@ class Shop:
     def marts_status(self) -> dict[str, Any]:
         raise AssertionError("nothing here has marts")
 
+    def documentation(self) -> Path:
+        return Path("/nowhere")
+
     def marts_history(self) -> list[dict[str, Any]]:
         raise AssertionError("nothing here has marts")
 

@@ -1,0 +1,61 @@
+"""A funnel by the day of its first step: what it says of each day when it is asked for that day alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funnels import FunnelDefinition, run_funnel
+from funnels.query import compile_days
+from tests.funnels.test_property import definitions, worlds
+from tests.funnels.worlds import Event, World, fill
+
+DAY = timedelta(days=1)
+
+
+@st.composite
+def worlds_over_days(draw: st.DrawFn) -> World:
+    """Worlds of which some events are days later, and some an instant before midnight."""
+    world: World = draw(worlds())
+    # A copy is of the original's day: asked for a day alone, the funnel does not know of those before.
+    later = {name: draw(st.sampled_from([0, 0, 1, 2])) for name in sorted({e.message_id for e in world.events})}
+    to_midnight = draw(st.booleans())
+    events = []
+    for event in world.events:
+        at = event.event_at + later[event.message_id] * DAY
+        if to_midnight and event.event_at.microsecond == 0 and event.event_at.second % 2:
+            at = datetime.combine(at.date() + DAY, datetime.min.time(), UTC) - timedelta(microseconds=1)
+        events.append(Event(**{**vars(event), "event_at": at}))
+    return World(events, [], [], world.bot_devices, world.watermarks)
+
+
+@given(
+    world=worlds_over_days(),
+    definition=st.sampled_from(["person", "device"]).flatmap(definitions),
+    days=st.sampled_from([0, 1, 2]),
+    which=st.integers(0, 19),
+)
+def test_a_day_is_what_the_funnel_says_of_it_alone(
+    con: duckdb.DuckDBPyConnection, world: World, definition: FunnelDefinition, days: int, which: int
+) -> None:
+    fill(con, world)
+    definition = definition.model_copy(
+        update={"since": None, "until": None, "breakdown": None, "window": definition.window + days * DAY}
+    )
+    query = compile_days(definition)
+    found: dict[date, list[int]] = defaultdict(list)
+    for day, number, name, count in con.execute(f"from ({query.sql}) order by all", query.parameters).fetchall():
+        assert name == definition.steps[number - 1].event
+        found[day].append(count)
+    every = sorted({event.event_at.date() for event in world.events})
+    assert found.keys() <= set(every)
+    if every:
+        day = every[which % len(every)]
+        begin = datetime.combine(day, datetime.min.time(), UTC)
+        alone = run_funnel(con, definition.model_copy(update={"since": begin, "until": begin + DAY}))
+        counts = [step.count for step in alone.steps]
+        assert found.get(day, [0] * len(counts)) == counts
