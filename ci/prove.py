@@ -29,6 +29,7 @@ LONG_FORMS: Final = [
     "tests/service/test_settings.py",
     "tests/funnels",
     "tests/identity",
+    "tests/batch_marts/spend",
     "tests/faults",
 ]
 """Where the properties and the faults are."""

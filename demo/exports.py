@@ -107,7 +107,7 @@ def shop_exports(first_day: date, days: int, seed: int = 7) -> list[MadeExport]:
             style = replace(style, language="de", delimiter=";", decimal=",", grouping="", byte_order_mark=True)
         if platform == "linkedin":
             style = replace(style, encoding="utf-16-le", delimiter="\t", byte_order_mark=True)
-        made.append(_made(platform, f"{platform}-{first_day}-{days}-days.csv", rows, style))
+        made.append(_made(platform, f"{platform}.csv", rows, style))
     return made
 
 

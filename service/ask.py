@@ -20,13 +20,13 @@ from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
 from identity.graph import Graph
 from identity.rebuild import Judged
-from service import forgetting, people
+from service import forgetting, people, spend
 from service.marts import Marts, documentation_of
 from service.settings import Settings
 from service.topics import kept_for
 from service.web.api import KEY_HEADER
 from service.web.app import create_app
-from service.web.models import PersonChange, PersonToForget
+from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from service.web.view import FlowState
 from sinks.backups import Manifest, back_up
 from sinks.warehouse import Warehouse
@@ -75,6 +75,12 @@ class _Unserved:
                 return forgetting.forget(self.warehouse, rules, funnels, person, graph, self._kept_for)
             finally:
                 graph.close()
+
+    def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
+        return spend.load(self.warehouse, self.settings.spend, files)
+
+    def load_rates(self, file: UploadedFile) -> dict[str, Any]:
+        return spend.load_rates(self.warehouse, file)
 
     def _kept_for(self) -> str:
         kafka = self.settings.kafka

@@ -20,8 +20,9 @@ from funnels.definition import load_definition
 from service import logs, show
 from service.ask import ask
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of, time_of
-from service.marts_command import marts
+from service.marts_commands import marts
 from service.settings import Settings
+from service.spend_commands import spend
 from sinks.warehouse import unreadable
 from stitchline import __version__
 from stitchline.errors import DefinitionError, SettingsError, StitchlineError, UsageError
@@ -41,6 +42,7 @@ cli.add_typer(dead_letters, name="dead-letters")
 identity = typer.Typer(no_args_is_help=True, help="Who is behind an id, and why; merging persons and undoing it.")
 cli.add_typer(identity, name="identity")
 cli.add_typer(marts, name="marts")
+cli.add_typer(spend, name="spend")
 
 log = logging.getLogger("stitchline")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import threading
 import time
@@ -14,10 +15,11 @@ from confluent_kafka import KafkaException, Producer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from demo import FUNNELS, Record, Shop
+from demo import FUNNELS, Record, Shop, shop_exports
 from service.ask import address_file
 from service.runtime import Addresses, Service, dependencies, home_of
 from service.settings import Settings
+from service.web.models import SpendFiles
 
 LIVE_RATE: Final = 200.0  # events a second
 _EVENTS_A_DAY: Final = 5_800  # about what the shop makes, to guess the end of the bar by until it is known
@@ -32,6 +34,7 @@ def run_demo(settings: Settings, stopping: threading.Event, console: Console, da
         with Service(settings, addresses, stopping, any_port=True) as service:
             shop = Shop(now=datetime.now(UTC), days=days)
             _fast_forward(shop, service, addresses, settings.kafka.topic, stopping, console)
+            _advertise(shop, service, home_of(settings) / "exports", console)
             if not stopping.is_set():
                 live = f"{rate:g} events a second are live."
                 console.print(f"\nThe page is at [bold]{service.url}[/bold] – {live}", soft_wrap=True)
@@ -96,6 +99,24 @@ def _fast_forward(
         f"{counts.consumed:,} records in {time.monotonic() - began:.0f} s: {counts.stored:,} events stored, "
         f"{counts.duplicates:,} duplicates, {counts.dead:,} dead letters, {counts.late:,} late; "
         f"{row[0]:,} sessions of {row[1]:,} devices and {row[2]:,} people.",
+        soft_wrap=True,
+    )
+
+
+def _advertise(shop: Shop, service: Service, folder: Path, console: Console) -> None:
+    """Writes what the shop's advertising cost into `folder`, as eight platforms export it, and loads that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = []
+    for made in shop_exports(shop.first_day, shop.days, shop.seed):
+        file = folder / made.file_name
+        file.write_bytes(made.data)
+        upload = {"name": str(file), "content": base64.b64encode(made.data)}
+        currency = None if made.says_currency else made.currency
+        told += service.load_spend(SpendFiles.model_validate({"files": [upload], "currency": currency}))
+    rows = sum(outcome["lines"] for outcome in told)
+    console.print(
+        f"{len(told)} advertising exports with {rows:,} rows are loaded from {_shown(folder)}; "
+        "marketing.ad_spend has them.",
         soft_wrap=True,
     )
 

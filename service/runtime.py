@@ -25,15 +25,16 @@ from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
 from identity.rebuild import Judged
-from service import forgetting, people
+from service import forgetting, people, spend
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
 from service.marts import Marts, documentation_of
 from service.schedule import Schedule
 from service.settings import Settings
+from service.spend_folder import SpendFolder
 from service.web.app import create_app
-from service.web.models import PersonChange, PersonToForget
+from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from service.web.view import FlowState
 from sinks.backups import Manifest, back_up
 from sinks.dead_letters import SUFFIX
@@ -178,6 +179,8 @@ class Service:
                 lambda since: False,
             )
         self._schedule.start()
+        if self._settings.spend.folder is not None:
+            SpendFolder(self._settings.spend.folder, self.load_spend, self._stopping).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -295,6 +298,12 @@ class Service:
 
     def marts_history(self) -> list[dict[str, Any]]:
         return self.marts.history()
+
+    def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
+        return spend.load(self.warehouse, self._settings.spend, files)
+
+    def load_rates(self, file: UploadedFile) -> dict[str, Any]:
+        return spend.load_rates(self.warehouse, file)
 
     def back_up(self, folder: Path) -> Manifest:
         return back_up(self.warehouse, folder, self._stopping)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
-from zoneinfo import ZoneInfo
+from zoneinfo import available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as NotJson
 
+from batch_marts.spend.amounts import is_currency
+from batch_marts.spend.forms import Platform
 from flows.bots import BotRules
 from flows.clock import DEFAULT_REORDER_WINDOW
 from flows.rules import CheckpointLimits, FlowRules
@@ -197,7 +199,7 @@ def _time_of_day(value: object) -> time | None:
     except ValueError:
         at = None
     if at is None or at.tzinfo is not None:
-        raise ValueError(f"{value!r} is no time of day: write it in UTC, as 03:00, or off")
+        raise ValueError(f"{value!r} is no time of day: write it as 03:00, or off")
     return at
 
 
@@ -205,11 +207,12 @@ TimeOfDay = Annotated[time | None, BeforeValidator(_time_of_day)]
 
 
 def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("there is no such time zone; names are those of the IANA, like Europe/Berlin") from None
+    if name not in available_timezones():
+        raise ValueError("a time zone is a name of the tz database, like Europe/Berlin or UTC")
     return name
+
+
+TimeZone = Annotated[str, AfterValidator(_zone)]
 
 
 class ScheduleSettings(_Section):
@@ -220,9 +223,7 @@ class ScheduleSettings(_Section):
     refresh_at: TimeOfDay = Field(
         default=time(2), description="When, each day, the service refreshes the marts; or off."
     )
-    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
-        default="UTC", description="The zone of these times, like Europe/Berlin."
-    )
+    time_zone: TimeZone = Field(default="UTC", description="The zone of these times, like Europe/Berlin.")
 
 
 class MartsSettings(_Section):
@@ -239,6 +240,39 @@ class MartsSettings(_Section):
     kept_builds: int = Field(default=7, ge=1, description="Builds that `marts rollback` can go back to.")
     variables: dict[str, Any] = Field(
         default_factory=dict, description="Variables of the dbt project, such as order_event or look_back_days."
+    )
+
+
+def _currency(code: str) -> str:
+    if not is_currency(code):
+        raise ValueError("a currency is a code of ISO 4217, like EUR")
+    return code
+
+
+Currency = Annotated[str, AfterValidator(_currency)]
+
+
+class AccountSettings(_Section):
+    """What the exports of a platform do not say themselves."""
+
+    name: str | None = Field(default=None, min_length=1, description="Of the advertising account.")
+    time_zone: TimeZone | None = Field(default=None, description="In which the account's days are.")
+    currency: Currency | None = Field(default=None, description="The account's.")
+
+
+class SpendSettings(_Section):
+    folder: Path | None = Field(
+        default=None, description="A folder that the service loads the exports of advertising platforms from."
+    )
+    accounts: dict[Platform, AccountSettings] = Field(
+        default_factory=dict,
+        description="By platform: name, time_zone and currency of exports that do not say theirs.",
+    )
+    rounding: bool = Field(
+        default=False, description="Take an export whose total differs by what the rounding of its lines explains."
+    )
+    without_total: bool = Field(
+        default=False, description="Take an export without the totals by which one can tell that it is whole."
     )
 
 
@@ -269,6 +303,7 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     marts: MartsSettings = MartsSettings()
+    spend: SpendSettings = SpendSettings()
     log: LogSettings = LogSettings()
     funnels: DirectoryPath | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -12,15 +13,26 @@ DEFAULT_ACCOUNT = "default"
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What is said of an export by others, and counts where it does not say it itself; but for `account`."""
+class Account:
+    """An advertising account, as far as it is known."""
 
-    account: str | None = None
-    """Counts whatever the export says."""
-    usual_account: str | None = None
+    name: str | None = None
     time_zone: str | None = None
     currency: str | None = None
     """A code of ISO 4217."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is said of an export by others. But for `account`, it counts where the export does not say it itself."""
+
+    account: str | None = None
+    """The account's name, whatever the export says."""
+    time_zone: str | None = None
+    currency: str | None = None
+    """A code of ISO 4217."""
+    usual: Mapping[Platform, Account] = field(default_factory=dict)
+    """By platform, for what is not said otherwise."""
     rounding: bool = False
     """Whether a total may differ from its rows by what their rounding explains: half of the last decimal for each."""
     without_total: bool = False

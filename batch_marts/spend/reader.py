@@ -50,12 +50,12 @@ def _read(table: Table, *, ends_with_line: bool) -> Export:
     if "spend" not in values:
         values["spend"] = [value * MICROS for value in values["micros"]]
         total = total * MICROS if total is not None else None
-    preamble, given = table.preamble, table.given
+    preamble, given, usual = table.preamble, table.given, table.usual
     return Export(
         platform=table.header.form.platform,
-        account=given.account or table.only("account") or preamble.account or given.usual_account or DEFAULT_ACCOUNT,
+        account=given.account or table.only("account") or preamble.account or usual.name or DEFAULT_ACCOUNT,
         currency=currency,
-        time_zone=preamble.time_zone or _zone_of(table.header) or given.time_zone,
+        time_zone=preamble.time_zone or _zone_of(table.header) or given.time_zone or usual.time_zone,
         rows=_added_up(table, days, values),
         lines=len(table.data),
         total=total,

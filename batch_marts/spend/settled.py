@@ -61,6 +61,7 @@ def currency_of(table: Table) -> str:
         if told != said[0][0]:
             table.refuse(table.header.line, f"{said[0][1]} has {said[0][0]}, and {where} has {told}")
     code: str | None = said[0][0] if said else None
+    given = table.given.currency or table.usual.currency
     cells = {
         table.cell(record, role): record.line
         for role in _MONEY
@@ -70,11 +71,11 @@ def currency_of(table: Table) -> str:
     shown = {text: line for text, line in cells.items() if currencies_of(text)}
     if code is None and shown:
         candidates = frozenset.intersection(*(currencies_of(text) for text in shown))
-        code = table.given.currency if table.given.currency in candidates else likeliest_currency(next(iter(shown)))
+        code = given if given in candidates else likeliest_currency(next(iter(shown)))
     for text, line in shown.items():
         if code not in currencies_of(text):
             table.refuse(line, f"{text!r} is not in {code}, as the file is elsewhere")
-    code = code or table.given.currency
+    code = code or given
     if code is None:
         platform = table.header.form.platform
         advice = f"Say it with --currency, or in the setting spend.accounts.{platform}.currency."

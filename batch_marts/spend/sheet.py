@@ -57,8 +57,7 @@ def decoded(file: str, data: bytes) -> str:
         reason = "it is an archive or an Excel workbook, and no CSV"
         raise FileRefused(file, None, reason, "Unpack it, or save the sheet as CSV in UTF-8.")
     if len(data) > LARGEST:
-        reason = f"the file has {len(data):,} bytes, and {LARGEST:,} are read at most"
-        raise FileRefused(file, None, reason, "Export fewer days at a time.")
+        raise too_large(file, len(data))
     encoding, body = _encoding(data)
     try:
         text = body.decode(encoding)
@@ -74,6 +73,12 @@ def decoded(file: str, data: bytes) -> str:
     if not text.isascii():
         _refuse_encoded_twice(file, text)
     return text
+
+
+def too_large(file: str, size: int) -> FileRefused:
+    """The refusal of a file of so many bytes."""
+    reason = f"the file has {size:,} bytes, and {LARGEST:,} are read at most"
+    return FileRefused(file, None, reason, "Export fewer days at a time.")
 
 
 def records(file: str, text: str, delimiter: str) -> list[Record]:

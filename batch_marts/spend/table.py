@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from batch_marts.spend.export import Given
+from batch_marts.spend.export import Account, Given
 from batch_marts.spend.forms import FORMS, Header, Role, header_of, named_twice
 from batch_marts.spend.preamble import Preamble
 from batch_marts.spend.sheet import DELIMITERS, Record, first_records
@@ -34,6 +34,11 @@ class Table:
     totals: Sequence[Record] = ()
     has_end: bool = False
     """Whether there is a line below the table that ends the file."""
+
+    @property
+    def usual(self) -> Account:
+        """What is known of the platform's account."""
+        return self.given.usual.get(self.header.form.platform, Account())
 
     def refuse(self, line: int | None, reason: str, advice: str = AGAIN) -> NoReturn:
         raise FileRefused(self.file, line, reason, advice)

@@ -30,9 +30,11 @@ from service.web.models import (
     RollbackQuestion,
     Sessions,
     SessionWithEvents,
+    SpendFiles,
     SqlQuestion,
     State,
     Totals,
+    UploadedFile,
 )
 from service.web.questions import Questions
 from service.web.rows import query_rows
@@ -241,17 +243,39 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         return view.marts_history()
 
     @router.post("/api/marts/refresh", tags=["marts"], responses={422: {"model": Problem}, 503: {"model": Problem}})
-    def refresh_marts(asked: RefreshQuestion) -> dict[str, Any]:
+    def refresh_marts(asked: RefreshQuestion, shown: OwnersKey = "") -> dict[str, Any]:
         """Builds the marts apart, runs every test, and publishes them if all pass.
 
-        Whoever reads meanwhile sees the last ones.
+        Whoever reads meanwhile sees the last ones. For the user alone that the service runs as.
         """
+        for_the_owner(shown, "stitchline marts refresh")
         return view.refresh_marts(full=asked.full)
 
     @router.post("/api/marts/rollback", tags=["marts"], responses={422: {"model": Problem}})
-    def roll_back_marts(asked: RollbackQuestion) -> dict[str, Any]:
-        """Publishes an earlier build of the marts again."""
+    def roll_back_marts(asked: RollbackQuestion, shown: OwnersKey = "") -> dict[str, Any]:
+        """Publishes an earlier build of the marts again. For the user alone that the service runs as."""
+        for_the_owner(shown, "stitchline marts rollback")
         return view.roll_back_marts(asked.build_id)
+
+    @router.post("/api/spend/files", tags=["spend"], responses={403: {"model": Problem}, 422: {"model": Problem}})
+    def load_spend(asked: SpendFiles, shown: OwnersKey = "") -> list[dict[str, Any]]:
+        """Loads exports of advertising platforms, and says of each what became of it: loaded, already loaded, or
+        refused, with the line and the reason.
+
+        They replace what is there of the same campaigns and days. For the user alone that the service runs as, who
+        can read the key in the file beside the warehouse.
+        """
+        for_the_owner(shown, "stitchline spend load")
+        return view.load_spend(asked)
+
+    @router.post("/api/spend/rates", tags=["spend"], responses={403: {"model": Problem}})
+    def load_rates(asked: UploadedFile, shown: OwnersKey = "") -> dict[str, Any]:
+        """Loads rates of currencies, a CSV file of rate_date, currency and usd, and says what became of it.
+
+        They replace those of the same days. For the user alone that the service runs as.
+        """
+        for_the_owner(shown, "stitchline spend rates")
+        return view.load_rates(asked)
 
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(

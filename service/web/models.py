@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, Base64Bytes, BaseModel, Field
 
 from identity.operators import Kind
 
@@ -49,6 +49,24 @@ class RefreshQuestion(BaseModel):
 
 class RollbackQuestion(BaseModel):
     build_id: int | None = Field(default=None, description="Which build; the one before the published one if null.")
+
+
+class UploadedFile(BaseModel):
+    name: str = Field(description="What refusals call it.", min_length=1, max_length=4096)
+    content: Base64Bytes = Field(description="Its bytes, in base64.")
+
+
+class SpendFiles(BaseModel):
+    """Exports of advertising platforms."""
+
+    files: list[UploadedFile] = Field(description="In the order in which they are loaded.", max_length=1000)
+    account: str | None = Field(
+        default=None, min_length=1, max_length=200, description="The account, whatever the files say."
+    )
+    time_zone: str | None = Field(default=None, description="In which the days are, of a file that does not say it.")
+    currency: str | None = Field(default=None, description="ISO 4217, of a file that does not say it.")
+    rounding: bool = Field(default=False, description="A total may differ by what the rounding of its lines explains.")
+    without_total: bool = Field(default=False, description="A file may be without totals by which it is seen whole.")
 
 
 class BackupQuestion(BaseModel):

@@ -15,7 +15,7 @@ from flows.reconcile import Reconciliation
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
 from identity.rebuild import Judged
-from service.web.models import PersonChange, PersonToForget
+from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from sinks.backups import Manifest
 from sinks.warehouse import Progress
 
@@ -137,6 +137,14 @@ class ServiceView(Protocol):
 
     def marts_history(self) -> list[dict[str, Any]]:
         """Every build of the marts on record, the newest first."""
+        ...
+
+    def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
+        """Loads exports of advertising platforms, and says of each what became of it."""
+        ...
+
+    def load_rates(self, file: UploadedFile) -> dict[str, Any]:
+        """Loads rates of currencies, and says what became of them."""
         ...
 
     def back_up(self, folder: Path) -> Manifest:

@@ -69,6 +69,8 @@ def test_all_commands_of_the_design_are_there() -> None:
         "funnel",
         "sessions",
         "dead-letters list",
+        "spend load",
+        "spend rates",
         "reconcile",
         "doctor",
         "backup",

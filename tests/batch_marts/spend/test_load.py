@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_marts.spend import (
+    Account,
     Given,
     Loaded,
     file_id_of,
@@ -150,7 +151,7 @@ def test_the_same_campaign_under_another_account_is_refused(warehouse: Warehouse
     newer = google("2026-01-05,11,brand,12")
     words = r"'brand' of 2026-01-05 is there as account 'default', out of first.csv, .* as 'Shop' .*--account 'default'"
     with pytest.raises(FileRefused, match=words):
-        load(warehouse, newer, usual_account="Shop")
+        load(warehouse, newer, usual={"google": Account(name="Shop")})
     assert [row[-1] for row in rows(warehouse)] == [10]
     load(warehouse, newer, account="default")
     assert [row[-1] for row in rows(warehouse)] == [12]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from batch_marts.spend import Given, SpendRow, read_export
+from batch_marts.spend import Account, Given, SpendRow, read_export
 from stitchline.errors import FileRefused, FormUnknown, StitchlineError, TotalDiffers
 
 GOOGLE = """\
@@ -149,6 +149,19 @@ class TestEachPlatform:
         export = read(X, currency="USD", account="@larkhill", time_zone="Europe/Paris")
         assert export.rows == (row(MON, "storm-warning", "5.75", 1200), row(TUE, "storm-warning", "6", 1300))
         assert (export.account, export.currency, export.time_zone) == ("@larkhill", "USD", "Europe/Paris")
+
+    def test_what_is_known_of_the_platforms_account(self) -> None:
+        usual = {"x": Account("@larkhill", "Europe/Paris", "EUR"), "reddit": Account("r", "UTC", "CAD")}
+        export = read(X, usual=usual)
+        assert (export.account, export.time_zone, export.currency) == ("@larkhill", "Europe/Paris", "EUR")
+        assert read(X, usual=usual, currency="USD").currency == "USD"
+        google = read(GOOGLE, usual=usual)
+        assert (google.account, google.time_zone) == ("default", None)
+
+    def test_whose_account_it_is(self) -> None:
+        usual = {"microsoft": Account("usual")}
+        assert read(MICROSOFT, usual=usual).account == "Larkhill", "as the file says"
+        assert read(MICROSOFT, usual=usual, account="said").account == "said"
 
     def test_reddit(self) -> None:
         assert read(REDDIT).rows == (row(MON, "ultralight", "4.25", 1000, 10),)

@@ -19,7 +19,7 @@ from stitchline.errors import FileRefused
 from tests.batch_marts.spend.made import SPOILS, TOTALLED, given_for, read_rows, that_count, true_rows
 from tests.crowds import PROVE
 
-FILES = 1000 if PROVE else 50
+FILES = min(1000, settings().max_examples) if PROVE else 50
 SEEDS = st.integers(0, 2**32 - 1)
 
 

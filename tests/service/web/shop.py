@@ -20,7 +20,7 @@ from flows.rules import FlowRules
 from funnels import FunnelDefinition
 from identity.rebuild import Judged
 from service.web import FlowState, PartitionState
-from service.web.models import PersonChange, PersonToForget
+from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from sinks.backups import Manifest
 from sinks.warehouse import SCHEMA_VERSION
 
@@ -88,6 +88,12 @@ class Shop:
 
     def marts_history(self) -> list[dict[str, Any]]:
         raise AssertionError("nothing here has marts")
+
+    def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
+        raise AssertionError("nothing here loads spend")
+
+    def load_rates(self, file: UploadedFile) -> dict[str, Any]:
+        raise AssertionError("nothing here loads rates")
 
     def back_up(self, folder: Path) -> Manifest:
         raise AssertionError("nothing here makes backups")
