@@ -1,4 +1,4 @@
--- Every day from the first event or spend to the day up to which the events are known.
+-- Every day from the first event or spend to the last: the day up to which the events are known, or of spend.
 with known as (
     select first_day, as_of from {{ source('pinned', 'pinned_moment') }}
 ),
@@ -9,7 +9,10 @@ bounds as (
             (select first_day from known),
             (select min(spend_date) from {{ ref('stg_ad_spend') }})
         ) as first_day,
-        (select cast(as_of as date) from known) as last_day,
+        greatest(
+            (select cast(as_of as date) from known),
+            (select max(spend_date) from {{ ref('stg_ad_spend') }})
+        ) as last_day,
         (select as_of from known) as as_of
 )
 
