@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, Literal
 
 from babel.numbers import get_currency_precision, get_currency_symbol, list_currencies
@@ -40,7 +40,7 @@ _GROUPED: Final = {
     ),
     ",": re.compile(rf"[1-9]\d{{0,2}}(?:([.'’{_SPACES}])\d{{3}}(?:\1\d{{3}})*)(?:,\d+)?"),
 }
-_UNGROUPED: Final = {".": re.compile(r"\d+(?:\.\d+)?"), ",": re.compile(r"\d+(?:,\d+)?")}
+_UNGROUPED: Final = {".": re.compile(r"[0-9]+(?:\.[0-9]+)?"), ",": re.compile(r"[0-9]+(?:,[0-9]+)?")}
 _MORE_SYMBOLS: Final = {"US$": "USD", "C$": "CAD", "AU$": "AUD", "CHF": "CHF", "zł": "PLN", "Kč": "CZK"}
 
 
@@ -64,20 +64,7 @@ def amount(text: str, mark: Mark, *, whole: bool = False) -> Decimal | None:
     """
     if text in NONE:
         return Decimal(0)
-    found = _parts(text)
-    if found is None or (found["sign"] and found["sign2"]):
-        return None
-    named = [part.strip() for part in (found["before"], found["after"]) if part.strip()]
-    if len(named) > 1 or any(_code(part) is None for part in named):
-        return None
-    number = found["number"].strip()
-    if not _UNGROUPED[mark].fullmatch(number) and not _GROUPED[mark].fullmatch(number):
-        return None
-    if whole and (named or mark in number):
-        return None
-    plain = "".join(c for c in number if c.isdigit() or c == mark).replace(mark, ".")
-    value = Decimal(plain) if not (found["sign"] or found["sign2"]) else -Decimal(plain)
-    return value if abs(value) < (LARGEST_COUNT if whole else LARGEST) and value == value.quantize(MICROS) else None
+    return _amount(text, mark, whole) if len(text) <= _LONGEST else None
 
 
 def currencies_of(text: str) -> frozenset[str]:
@@ -150,6 +137,28 @@ def neither(cells: Iterable[Cell]) -> tuple[Cell, Cell | None]:
 
 def _integral(cells: Sequence[Cell], values: Sequence[Decimal | None]) -> bool:
     return all(v is not None and v == v.to_integral_value() for c, v in zip(cells, values, strict=True) if c.money)
+
+
+@lru_cache(maxsize=2**17)  # a file has the same numbers again and again, and each is read by both marks
+def _amount(text: str, mark: Mark, whole: bool) -> Decimal | None:
+    if _UNGROUPED[mark].fullmatch(text):
+        number, negative = text, False
+    else:
+        found = _parts(text)
+        if found is None or (found["sign"] and found["sign2"]):
+            return None
+        named = [part.strip() for part in (found["before"], found["after"]) if part.strip()]
+        if len(named) > 1 or (whole and named) or any(_code(part) is None for part in named):
+            return None
+        number, negative = found["number"].strip(), bool(found["sign"] or found["sign2"])
+        if not _UNGROUPED[mark].fullmatch(number) and not _GROUPED[mark].fullmatch(number):
+            return None
+    if whole and mark in number:
+        return None
+    value = Decimal("".join(c for c in number if c.isdigit() or c == mark).replace(mark, "."))
+    if value >= (LARGEST_COUNT if whole else LARGEST) or value != value.quantize(MICROS):
+        return None
+    return -value if negative else value
 
 
 def _parts(text: str) -> re.Match[str] | None:

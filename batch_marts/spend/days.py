@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, Literal
 
 from babel.dates import get_month_names
@@ -43,6 +43,7 @@ class Day:
         return self.month_first if order == "month first" else self.day_first
 
 
+@lru_cache(maxsize=4096)
 def day_of(text: str) -> Day | None:
     """The day, or the two days, that `text` may be; None if it is none, or names an hour of one.
 

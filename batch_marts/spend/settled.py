@@ -19,6 +19,8 @@ from batch_marts.spend.totals import SUMMED
 COUNTS: Final[frozenset[Role]] = frozenset({"impressions", "clicks", "micros"})
 """Columns of whole numbers."""
 
+_LONGEST: Final = 100
+"""Characters of a day, or of a range of them."""
 _MONEY: Final[tuple[Role, ...]] = ("spend", "conversion_value")
 _RANGE: Final[tuple[Role, ...]] = ("from", "to")
 
@@ -116,8 +118,8 @@ def _only_day(table: Table) -> date:
 
 def _day(table: Table, record: Record, role: Role) -> Day:
     text = table.cell(record, role)
-    found = day_of(text)
-    if found is None and role == "day" and len(text) < 100:
+    found = day_of(text) if len(text) < _LONGEST else None
+    if found is None and role == "day" and len(text) < _LONGEST:
         span = span_of(text)  # X's period
         found = span[0] if span is not None and span[0] == span[1] else None
     if found is None:

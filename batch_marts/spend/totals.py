@@ -45,7 +45,7 @@ def is_total_word(text: str) -> bool:
     >>> [is_total_word(text) for text in ("Total: Account", "Total of 12 results", "Gesamt", "Totally wool", "Jackets")]
     [True, True, True, False, False]
     """
-    return len(text) <= 200 and _TOTAL.fullmatch(plain(text)) is not None
+    return 0 < len(text) <= 200 and not text[0].isdigit() and _TOTAL.fullmatch(plain(text)) is not None
 
 
 def is_nothing(text: str) -> bool:

@@ -228,6 +228,8 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/reconcile",
         "/api/sessions",
         "/api/sessions/{session_id}",
+        "/api/spend/files",
+        "/api/spend/rates",
         "/api/sql",
         "/api/state",
         "/health/live",
