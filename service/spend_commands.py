@@ -133,7 +133,7 @@ def _upload(file: Path) -> dict[str, Any]:
 
 def _show_files(told: list[Outcome]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("file", "platform", "account", "rows", "days", "spend", "", "what became of it"):
+    for column in ("file", "platform", "account", "rows", "days", "spend", "", "result"):
         table.add_column(column, justify="right" if column in ("rows", "days", "spend") else "left", overflow="fold")
     for outcome in told:
         refused = outcome["outcome"] == "refused"
@@ -164,7 +164,7 @@ def _at(outcome: Outcome) -> str:
 
 def _became(outcome: Outcome) -> str:
     if outcome["outcome"] == "already loaded":
-        return f"already loaded on {outcome['loaded_at'][:10]}, nothing was changed"
+        return f"already loaded {outcome['loaded_at'][:10]}"
     parts = [f"{outcome['added']:,} new"]
     if outcome["replaced"]:
         parts.append(f"{outcome['replaced']:,} replaced")

@@ -102,8 +102,9 @@ def _scope(label: str) -> str:
 def _differs(
     file: str, row: TotalRow, role: Role, told: Decimal, found: Decimal, lines: int, name: str, totals: int
 ) -> TotalDiffers:
+    adds_up = "one line of data has" if lines == 1 else f"{lines:,} lines of data add up to"
     called = f"the total of {name!r}" + (f" ({row.label})" if totals > 1 and row.label else "")
-    reason = f"{called} is {told:,f}, but the {lines:,} lines of data add up to {found:,f}"
+    reason = f"{called} is {told:,f}, but the {adds_up} {found:,f}"
     half = _half_of_last(told, found) * (lines + 1)
     rounded = role not in ("impressions", "clicks") and abs(told - found) <= half
     advice = "The file is cut, changed, or filtered: nothing of it was taken; export it again."
