@@ -15,6 +15,8 @@ from demo.exports import MadeExport
 
 TOTALLED = ("google", "meta", "linkedin", "tiktok", "reddit")
 """Platforms whose exports may have totals of all that is read."""
+MAY_BE_WITHOUT = ("tiktok", "x", "pinterest")
+"""Platforms whose exports are taken without totals."""
 ENCODINGS = (
     *("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"),
     *("cp1252", "latin-1", "mac_roman", "cp850", "cp437", "cp037", "utf-8 twice", "utf-16 with the other's mark"),
@@ -52,9 +54,10 @@ def that_count(rows: Sequence[Row]) -> list[Row]:
 
 
 def cut(made: MadeExport, rng: random.Random) -> bytes:
-    """Cut off somewhere; not after a whole line, if it has neither totals nor a number of rows: that is a file."""
+    """Cut off somewhere; not after a whole line, if what is left is then a file as the platform writes it, too."""
     end = rng.randrange(1, len(made.data))
-    while not made.has_total and made.platform != "microsoft" and _text(made, made.data[:end]).endswith(("\n", "\r")):
+    may_end = made.platform in MAY_BE_WITHOUT or not (made.has_total or made.platform == "microsoft")
+    while may_end and _text(made, made.data[:end]).endswith(("\n", "\r")):
         end -= 1
     return made.data[:end]
 
