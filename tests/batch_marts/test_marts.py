@@ -213,8 +213,9 @@ def test_daily_metrics(world: World) -> None:
     spent: dict[date, float] = defaultdict(float)
     known = rates(world)
     for export in world.exports:
-        for row in export.rows:
-            spent[row.day] += float(row.spend * next(rate for day, rate in known[export.currency] if day <= row.day))
+        for truth in export.rows:
+            usd = next(rate for day, rate in known[export.currency] if day <= truth.day)
+            spent[truth.day] += float(truth.spend * usd)
     found_cac, found_roas = metric(world, "cac"), metric(world, "roas")
     for day, spend in spent.items():
         if day in found_cac and new[day]:
