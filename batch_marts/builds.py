@@ -143,6 +143,44 @@ def schemas(con: duckdb.DuckDBPyConnection) -> set[str]:
     return {name for (name,) in rows}
 
 
+_OF_PERSONS: Final = ("person_id", "customer_id", "prospect_id", "merged_into", "user_id")
+_OF_DEVICES: Final = ("anonymous_id",)
+
+
+def forget(con: duckdb.DuckDBPyConnection, persons: Sequence[str], devices: Sequence[str]) -> int:
+    """Removes the rows that tell of these persons (person_ids) and devices (anonymous_ids) from every build, in a
+    transaction of `con`; sums of many persons stay. Returns how many rows of the published one that were.
+
+    Builds that failed are dropped: the rows that they keep for a look may be of anybody.
+    """
+    every = builds(con)
+    there = schemas(con)
+    removed = 0
+    ids = {name: [*persons, *(f"anon:{device}" for device in devices)] for name in _OF_PERSONS}
+    ids |= {name: list(devices) for name in _OF_DEVICES}
+    for build in every:
+        if build.build_schema not in there:
+            continue
+        if build.status not in ("published", "replaced"):
+            con.execute(f"drop schema {build.build_schema} cascade")
+            continue
+        for table, columns in con.execute(
+            "select c.table_name, list(c.column_name) from duckdb_columns() as c "
+            "join duckdb_tables() as t using (database_name, schema_name, table_name) "
+            "where c.database_name = current_database() and c.schema_name = ? and list_contains(?, c.column_name) "
+            "group by c.table_name",
+            [build.build_schema, list(ids)],
+        ).fetchall():
+            told = " or ".join(f'list_contains($ids_of_{column}, "{column}")' for column in columns)
+            row = con.execute(
+                f'delete from {build.build_schema}."{table}" where {told}',
+                {f"ids_of_{column}": ids[column] for column in columns},
+            ).fetchone()
+            assert row is not None
+            removed += row[0] if build.status == "published" else 0
+    return removed
+
+
 def _build(row: tuple[Any, ...]) -> Build:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     values["row_counts"] = json.loads(values["row_counts"])

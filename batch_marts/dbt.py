@@ -181,6 +181,14 @@ def _in_schema(manifest: Any, schema: str) -> Any:
     return manifest
 
 
+def _end_connections() -> None:
+    """Lets everything that dbt has not begun yet fail at once; it has no other way to be stopped from within."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    environment: Any = DuckDBConnectionManager.env()
+    environment.conn.close()
+
+
 class _Listener:
     """Counts what dbt has done, from its events."""
 
@@ -190,7 +198,7 @@ class _Listener:
 
     def __call__(self, event: Any) -> None:
         if event.info.name == "NodeStart" and self._stopping.is_set():
-            raise KeyboardInterrupt
+            _end_connections()
         if event.info.name in ("LogModelResult", "LogTestResult", "LogSeedResult"):
             data = event.data
             self._told(data.node_info.node_name, data.index, getattr(data, "total", 0) or data.num_models)

@@ -135,10 +135,15 @@ def has_to_exist(file: Path) -> None:
     """Raises WarehouseError if there is no warehouse."""
     if not file.exists():
         raise WarehouseError(
-            f"There is no warehouse at {file}. `stitchline replay FILE` or `stitchline up` makes one; --warehouse or "
-            "STITCHLINE_WAREHOUSE names another.",
+            f"There is no warehouse at {shown(file)}. `stitchline replay FILE` or `stitchline up` makes one; "
+            "--warehouse or STITCHLINE_WAREHOUSE names another.",
             path=file,
         )
+
+
+def shown(path: Path) -> Path:
+    """`path` as people who are here would write it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def address_file(warehouse: Path) -> Path:

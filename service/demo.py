@@ -16,12 +16,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from demo import FUNNELS, Record, Shop, shop_exports
-from service.ask import address_file
+from service.ask import address_file, shown
+from service.marts import folder_of
 from service.runtime import Addresses, Service, dependencies, home_of
 from service.settings import Settings
 from service.web.models import SpendFiles
+from stitchline.errors import StitchlineError
 
 LIVE_RATE: Final = 200.0  # events a second
+_HOST: Final = "larkhill.example"  # the shop's
 _EVENTS_A_DAY: Final = 5_800  # about what the shop makes, to guess the end of the bar by until it is known
 
 
@@ -30,7 +33,8 @@ def run_demo(settings: Settings, stopping: threading.Event, console: Console, da
     _remove_earlier_demo(settings)
     console.print("Starting Kafka and Valkey …")
     with dependencies(settings, kafka=True) as addresses:
-        settings = settings.model_copy(update={"funnels": settings.funnels or FUNNELS})
+        marts = settings.marts.model_copy(update={"own_hosts": settings.marts.own_hosts | {_HOST}})
+        settings = settings.model_copy(update={"funnels": settings.funnels or FUNNELS, "marts": marts})
         with Service(settings, addresses, stopping, any_port=True) as service:
             shop = Shop(now=datetime.now(UTC), days=days)
             _fast_forward(shop, service, addresses, settings.kafka.topic, stopping, console)
@@ -38,8 +42,9 @@ def run_demo(settings: Settings, stopping: threading.Event, console: Console, da
             if not stopping.is_set():
                 live = f"{rate:g} events a second are live."
                 console.print(f"\nThe page is at [bold]{service.url}[/bold] – {live}", soft_wrap=True)
-                hints = _HINTS.format(warehouse=_shown(settings.warehouse.path))
+                hints = _HINTS.format(warehouse=shown(settings.warehouse.path))
                 console.print(hints, markup=False, soft_wrap=True)
+                threading.Thread(target=_build_marts, args=(service, console), name="marts", daemon=True).start()
                 threading.Thread(
                     target=_live, args=(shop, addresses, settings.kafka.topic, rate, stopping), name="shop", daemon=True
                 ).start()
@@ -56,6 +61,8 @@ def _remove_earlier_demo(settings: Settings) -> None:
     for folder, mark in ((home / "kafka", "kafka.properties"), (home / "valkey", "valkey.log")):
         if (folder / mark).exists():
             shutil.rmtree(folder)
+    if (folder_of(settings) / "dbt_project.yml").exists():
+        shutil.rmtree(folder_of(settings))
 
 
 _HINTS: Final = """\
@@ -115,8 +122,22 @@ def _advertise(shop: Shop, service: Service, folder: Path, console: Console) -> 
         told += service.load_spend(SpendFiles.model_validate({"files": [upload], "currency": currency}))
     rows = sum(outcome["lines"] for outcome in told)
     console.print(
-        f"{len(told)} advertising exports with {rows:,} rows are loaded from {_shown(folder)}; "
+        f"{len(told)} advertising exports with {rows:,} rows are loaded from {shown(folder)}; "
         "marketing.ad_spend has them.",
+        soft_wrap=True,
+    )
+
+
+def _build_marts(service: Service, console: Console) -> None:
+    began = time.monotonic()
+    try:
+        told = service.refresh_marts(full=False)
+    except StitchlineError as error:
+        console.print(f"The marts are not built: {error}", markup=False, soft_wrap=True)
+        return
+    console.print(
+        f"{len(told['row_counts'])} marts with {sum(told['row_counts'].values()):,} rows are built, tested and "
+        f"published in {time.monotonic() - began:.0f} s: select * from marts.mart_acquisition, or {service.url}/docs",
         soft_wrap=True,
     )
 
@@ -181,7 +202,3 @@ def _send(producer: Producer, topic: str, record: Record) -> None:
             return  # the broker is stopping
         else:
             return
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

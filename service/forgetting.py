@@ -12,6 +12,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from batch_marts import builds
 from flows.reconcile import make_anew
 from flows.refusals import FORGOTTEN
 from flows.rules import FlowRules
@@ -142,6 +143,7 @@ def forget_again(warehouse: Warehouse, rules: FlowRules, known: ForgottenPersons
             if done is not None:
                 make_anew(con, rules, done.cut_again)
                 forgetting.note(con, done)
+                builds.forget(con, done.persons, done.devices)
         if since:
             con.execute("update stream.forgotten set is_erased = false")
     finish(warehouse)
@@ -177,6 +179,7 @@ def _removed(
     )
     make_anew(con, rules, done.cut_again)
     sessions = forgetting.note(con, done)
+    marts = builds.forget(con, done.persons, done.devices)
     told: dict[str, Any] = {
         **asked.model_dump(),
         "tombstone_id": done.tombstone_id,
@@ -190,6 +193,7 @@ def _removed(
         "verdicts": done.verdicts,
         "acts": done.acts,
         "dead_letters": done.dead_letters,
+        "rows_of_marts": marts,
         "funnels": people.changes_of_funnels(funnels, before, people.funnel_counts(con, funnels)),
         "left": {
             "kafka": {

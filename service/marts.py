@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,6 +82,12 @@ class Marts:
             return self._told(rollback(self._warehouse, build_id))
         finally:
             self._one.release()
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """No refresh runs as long as the block lasts; one that runs is waited for."""
+        with self._one:
+            yield
 
     def status(self) -> dict[str, Any]:
         """Which build everybody reads, how old it is, and whether another one is being made."""

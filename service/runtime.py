@@ -188,6 +188,8 @@ class Service:
         self._stopping.set()
         self._end_comparing()
         self._schedule.end()
+        with self.marts.standing_still():  # a refresh ends after the model that it makes
+            pass
         self._flow.join()
         self._app.state.live.close()
         self._server.should_exit = True
@@ -263,11 +265,11 @@ class Service:
         return judged
 
     def forget(self, person: PersonToForget) -> dict[str, Any]:
-        """One at a time; the flow stands still meanwhile."""
+        """One at a time; the flow stands still meanwhile, and so do the marts."""
         if person.dry_run:
             return forgetting.foresee(self.warehouse, self.rules(), self._funnels, person)
         self._end_comparing()
-        with self._reconciling, self.flow.paused(_FLOW_PATIENCE) as graph:
+        with self.marts.standing_still(), self._reconciling, self.flow.paused(_FLOW_PATIENCE) as graph:
             return forgetting.forget(self.warehouse, self.rules(), self._funnels, person, graph, self.flow.kept_for)
 
     def _end_comparing(self) -> None:

@@ -378,7 +378,10 @@ def load_settings(
             sections[section] = type(current)(**{**dict(current), **wanted})
         except ValidationError as error:
             raise SettingsError(_explain(error, None, section), setting=section) from None
-    return settings.model_copy(update=sections)
+    settings = settings.model_copy(update=sections)
+    # dbt changes the working directory while it runs.
+    place = settings.warehouse.model_copy(update={"path": settings.warehouse.path.absolute()})
+    return settings.model_copy(update={"warehouse": place})
 
 
 def settings_table() -> list[tuple[str, str, str, str]]:

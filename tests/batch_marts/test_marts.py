@@ -300,3 +300,29 @@ def test_going_back_and_what_there_was(world: World) -> None:
     ]
     refused = world.run.command("marts", "rollback", "--to", "9", exits=2)
     assert "no build 9 to go back to. Kept are: 3, 2" in refused
+
+
+def test_who_is_forgotten_is_in_no_build(world: World) -> None:
+    """After all others: it changes what is there."""
+    world.connection.close()
+    run = world.run
+    customer, device = run.rows(
+        "select s.person_id, s.anonymous_id "
+        "from marts.fct_sessions as s join marts.fct_conversions as c using (person_id) "
+        "where conversion_type = 'order' group by all order by count(*) desc, s.person_id, s.anonymous_id limit 1"
+    )[0]
+    told = json.loads(run.command("identity", "forget", customer, "--because", "asked", "--json"))
+    assert told["rows_of_marts"] > 3
+    forgotten = told["persons"] + told["devices"] + [f"anon:{gone}" for gone in told["devices"]]
+    assert {customer, device} <= set(forgotten)
+    listed = ", ".join(repr(text) for text in forgotten)
+    columns = run.rows(
+        "select schema_name, table_name, column_name from duckdb_columns() where data_type = 'VARCHAR' "
+        "and (schema_name = 'marts' or schema_name like 'build_%')"
+    )
+    assert len({schema for schema, *_ in columns}) == 4
+    for schema, table, column in columns:
+        found = run.value(f'select count(*) from {schema}."{table}" where "{column}" in ({listed})')
+        assert found == 0, (schema, table, column)
+    again = json.loads(run.command("marts", "refresh", "--json"))
+    assert again["kind"] == "full", "rows of the stream have moved"

@@ -38,7 +38,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert settings.kafka.bootstrap is None
     assert settings.kafka.topic == "events"
     assert settings.redis.url is None
-    assert settings.warehouse.path == Path(".stitchline/warehouse.duckdb")
+    assert settings.warehouse.path == Path(".stitchline/warehouse.duckdb").absolute()
     assert settings.web.host == "127.0.0.1"
     assert settings.sessions.gap == timedelta(minutes=30)
     assert settings.sessions.cap == timedelta(hours=24)
@@ -73,11 +73,11 @@ class TestPrecedence:
 
     def test_the_warehouse(self, monkeypatch: pytest.MonkeyPatch) -> None:
         write('[warehouse]\npath = "file.duckdb"\nmemory_limit = "2GB"\n')
-        assert load_settings().warehouse.path == Path("file.duckdb")
+        assert load_settings().warehouse.path == Path("file.duckdb").absolute()
         monkeypatch.setenv("STITCHLINE_WAREHOUSE__PATH", "section.duckdb")
-        assert load_settings().warehouse.path == Path("section.duckdb")
+        assert load_settings().warehouse.path == Path("section.duckdb").absolute()
         monkeypatch.setenv("STITCHLINE_WAREHOUSE", "short.duckdb")
-        assert load_settings().warehouse.path == Path("short.duckdb")
+        assert load_settings().warehouse.path == Path("short.duckdb").absolute()
         settings = load_settings(warehouse=Path("flag.duckdb"))
         assert (settings.warehouse.path, settings.warehouse.memory_limit) == (Path("flag.duckdb"), "2GB")
 
