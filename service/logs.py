@@ -14,7 +14,7 @@ from typing import Final
 from rich.console import Console
 from rich.logging import RichHandler
 
-_NOISY: Final = ("httpx", "httpcore", "asyncio", "uvicorn", "uvicorn.error")
+_NOISY: Final = ("apscheduler", "httpx", "httpcore", "asyncio", "uvicorn", "uvicorn.error")
 _EVERY_RECORD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 as_json = False

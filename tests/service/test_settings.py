@@ -79,7 +79,7 @@ class TestPrecedence:
         monkeypatch.setenv("STITCHLINE_WAREHOUSE", "short.duckdb")
         assert load_settings().warehouse.path == Path("short.duckdb").absolute()
         settings = load_settings(warehouse=Path("flag.duckdb"))
-        assert (settings.warehouse.path, settings.warehouse.memory_limit) == (Path("flag.duckdb"), "2GB")
+        assert (settings.warehouse.path, settings.warehouse.memory_limit) == (Path("flag.duckdb").absolute(), "2GB")
 
     def test_another_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         write("[web]\nport = 1\n")
