@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -23,10 +23,13 @@ PUBLISHED: Final = "marts"
 Status = Literal["building", "published", "replaced", "failed"]
 Kind = Literal["full", "incremental"]
 
+_PIN: Final = tuple(each.name for each in fields(Pin))
 _COLUMNS: Final = (
-    "build_id, build_schema, kind, status, started_at, finished_at, published_at, as_of, last_row, events, forgotten, "
-    "generation, settings, row_counts, changes, message"
+    *("build_id", "build_schema", "kind", "status", "started_at", "finished_at", "published_at", *_PIN),
+    *("settings", "row_counts", "changes", "message"),
 )
+_NEEDED_LATER: Final = ("pinned_overrides", "pinned_merges", "pinned_bot_devices", "pinned_copies")
+"""What the next build compares itself with, of what was pinned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,37 +43,21 @@ class Build:
     started_at: datetime
     finished_at: datetime | None = None
     published_at: datetime | None = None
-    as_of: datetime | None = None
-    last_row: int | None = None
-    events: int | None = None
-    forgotten: int | None = None
-    generation: str | None = None
+    pin: Pin | None = None
+    """What it saw, if it came so far."""
     settings: str | None = None
     """A digest of everything but the data that a build depends on: another one, and no day can be carried over."""
     row_counts: Mapping[str, int] = field(default_factory=dict)
     """Rows of each mart."""
     changes: Sequence[Mapping[str, Any]] = ()
-    """What differs from what was published before: see `refresh.compare`."""
+    """What differs from what was published before: the greatest relative change first."""
     message: str | None = None
-
-    @property
-    def pin(self) -> Pin | None:
-        """What it saw, if it came so far."""
-        if None in (self.as_of, self.last_row, self.events, self.forgotten, self.generation):
-            return None
-        assert self.as_of is not None
-        assert self.last_row is not None
-        assert self.events is not None
-        assert self.forgotten is not None
-        assert self.generation is not None
-        return Pin(self.as_of, self.last_row, self.events, self.forgotten, self.generation)
 
 
 def builds(con: duckdb.DuckDBPyConnection) -> list[Build]:
     """Every build on record, the newest first."""
-    return [
-        _build(row) for row in con.execute(f"select {_COLUMNS} from refreshes.builds order by build_id desc").fetchall()
-    ]
+    query = f"select {', '.join(_COLUMNS)} from refreshes.builds order by build_id desc"
+    return [_build(row) for row in con.execute(query).fetchall()]
 
 
 def published(con: duckdb.DuckDBPyConnection) -> Build | None:
@@ -103,9 +90,10 @@ def begin(con: duckdb.DuckDBPyConnection, kind: Kind, now: datetime) -> Build:
 def save(con: duckdb.DuckDBPyConnection, build: Build, findings: Sequence[Finding] = ()) -> None:
     """Puts `build` on record, in the place of what is there of it."""
     con.execute("delete from refreshes.builds where build_id = ?", [build.build_id])
-    values = [getattr(build, name) for name in _COLUMNS.split(", ")]
+    values = [getattr(build.pin if name in _PIN else build, name, None) for name in _COLUMNS]
     values = [json.dumps(value) if isinstance(value, (dict, list, tuple)) else value for value in values]
-    con.execute(f"insert into refreshes.builds ({_COLUMNS}) values ({', '.join('?' * len(values))})", values)
+    marks = ", ".join("?" * len(values))
+    con.execute(f"insert into refreshes.builds ({', '.join(_COLUMNS)}) values ({marks})", values)
     for finding in findings:
         con.execute(
             "insert into refreshes.findings values (?, ?, ?, ?, ?, ?)",
@@ -113,25 +101,36 @@ def save(con: duckdb.DuckDBPyConnection, build: Build, findings: Sequence[Findin
         )
 
 
-def publish(con: duckdb.DuckDBPyConnection, build: Build, marts: Sequence[str]) -> None:
-    """Lets the views in `marts` show `build` from the end of the transaction on, and nothing else."""
+def publish(con: duckdb.DuckDBPyConnection, build: Build) -> None:
+    """Lets the views in `marts` show `build`, and nothing else, once the transaction ends; and records that."""
     con.execute(f"create schema if not exists {PUBLISHED}")
-    for mart in marts:
+    for mart in build.row_counts:
         con.execute(f'create or replace view {PUBLISHED}."{mart}" as select * from {build.build_schema}."{mart}"')
-    for view in published_marts(con):
-        if view not in marts:
-            con.execute(f'drop view {PUBLISHED}."{view}"')
+    for view in set(_names(con, "view", PUBLISHED)) - set(build.row_counts):
+        con.execute(f'drop view {PUBLISHED}."{view}"')
     con.execute("update refreshes.builds set status = 'replaced' where status = 'published'")
+    save(con, build)
 
 
-def published_marts(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """The names of the marts that everybody reads."""
-    rows = con.execute(
-        "select view_name from duckdb_views() "
-        "where schema_name = ? and database_name = current_database() order by all",
-        [PUBLISHED],
-    ).fetchall()
-    return [name for (name,) in rows]
+def drop_failed(con: duckdb.DuckDBPyConnection) -> None:
+    """Removes what failed builds left: the rows that failed are kept for a look until the next build only."""
+    there = schemas(con)
+    for build in builds(con):
+        if build.status in ("failed", "building") and build.build_schema in there:
+            con.execute(f"drop schema {build.build_schema} cascade")
+
+
+def tidy(con: duckdb.DuckDBPyConnection, build: Build, kept: int) -> None:
+    """Drops builds beyond the `kept` that can be gone back to, and what only the making of `build` needed."""
+    there = schemas(con)
+    old = [b for b in builds(con) if b.status == "replaced" and b.build_schema in there]
+    for each in old[kept - 1 :]:
+        con.execute(f"drop schema {each.build_schema} cascade")
+    for view in set(_names(con, "view", build.build_schema)) - set(build.row_counts):
+        con.execute(f'drop view {build.build_schema}."{view}"')
+    for table in _names(con, "table", build.build_schema):
+        if table.startswith("pinned_") and table not in _NEEDED_LATER:
+            con.execute(f'drop table {build.build_schema}."{table}"')
 
 
 def schemas(con: duckdb.DuckDBPyConnection) -> set[str]:
@@ -141,6 +140,14 @@ def schemas(con: duckdb.DuckDBPyConnection) -> set[str]:
         "and regexp_matches(schema_name, '^build_[0-9]{4,}$')"
     ).fetchall()
     return {name for (name,) in rows}
+
+
+def _names(con: duckdb.DuckDBPyConnection, kind: Literal["view", "table"], schema: str) -> list[str]:
+    rows = con.execute(
+        f"select {kind}_name from duckdb_{kind}s() where schema_name = ? and database_name = current_database()",
+        [schema],
+    ).fetchall()
+    return [name for (name,) in rows]
 
 
 _OF_PERSONS: Final = ("person_id", "customer_id", "prospect_id", "merged_into", "user_id")
@@ -153,16 +160,13 @@ def forget(con: duckdb.DuckDBPyConnection, persons: Sequence[str], devices: Sequ
 
     Builds that failed are dropped: the rows that they keep for a look may be of anybody.
     """
-    every = builds(con)
+    drop_failed(con)
     there = schemas(con)
     removed = 0
     ids = {name: [*persons, *(f"anon:{device}" for device in devices)] for name in _OF_PERSONS}
     ids |= {name: list(devices) for name in _OF_DEVICES}
-    for build in every:
+    for build in builds(con):
         if build.build_schema not in there:
-            continue
-        if build.status not in ("published", "replaced"):
-            con.execute(f"drop schema {build.build_schema} cascade")
             continue
         for table, columns in con.execute(
             "select c.table_name, list(c.column_name) from duckdb_columns() as c "
@@ -182,7 +186,9 @@ def forget(con: duckdb.DuckDBPyConnection, persons: Sequence[str], devices: Sequ
 
 
 def _build(row: tuple[Any, ...]) -> Build:
-    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    values = dict(zip(_COLUMNS, row, strict=True))
+    seen = {name: values.pop(name) for name in _PIN}
+    values["pin"] = Pin(**seen) if seen["as_of"] is not None else None
     values["row_counts"] = json.loads(values["row_counts"])
     values["changes"] = json.loads(values["changes"])
     return Build(**values)

@@ -2,7 +2,7 @@
 
 dbt works in a folder of its own, a copy of the project with what is generated: the model `mart_daily_metrics`, the
 documentation of the metrics, and the profile. It changes the process's working directory while it runs, which is why
-every path here is absolute.
+every path in the settings is absolute.
 """
 
 from __future__ import annotations
@@ -51,17 +51,6 @@ class Finding:
     """Where these rows are, for a look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What dbt did."""
-
-    findings: tuple[Finding, ...]
-    models: int
-    tests: int
-    seconds: Mapping[str, float]
-    """By model or test."""
-
-
 class Stopped(StitchlineError):
     """A build was told to stop."""
 
@@ -72,7 +61,7 @@ class Project:
     def __init__(
         self, warehouse: Warehouse, folder: Path, schema: str, metrics: Sequence[Metric], source: Path = PROJECT
     ) -> None:
-        self.folder = folder.absolute()
+        self.folder = folder
         self._warehouse = warehouse
         self._schema = schema
         self._manifest: Any = None
@@ -102,9 +91,9 @@ class Project:
 
     def build(
         self, variables: Mapping[str, Any], told: Callable[[str, int, int], None], stopping: threading.Event
-    ) -> Outcome:
-        """Makes every seed and model, and runs every test. `told` hears of each that is done: its name, which it is of
-        all, and how many there are.
+    ) -> list[Finding]:
+        """Makes every seed and model, runs every test, and returns what went wrong. `told` hears of each that is done:
+        its name, which it is of all, and how many there are.
 
         Raises Stopped when `stopping` was set, and StitchlineError if the project cannot be read.
         """
@@ -113,15 +102,9 @@ class Project:
             raise Stopped("The refresh was stopped; what is published is as it was.")
         if result.result is None:
             raise StitchlineError(f"dbt cannot build the marts: {result.exception}")
-        findings, seconds = [], {}
-        kinds = {"model": 0, "test": 0}
-        for each in result.result.results:
-            node = each.node
-            kinds[node.resource_type] = kinds.get(node.resource_type, 0) + 1
-            seconds[node.name] = each.execution_time
-            if each.status in ("error", "fail", "runtime error"):
-                findings.append(self._finding(each))
-        return Outcome(tuple(findings), kinds["model"], kinds["test"], seconds)
+        return [
+            self._finding(each) for each in result.result.results if each.status in ("error", "fail", "runtime error")
+        ]
 
     def _finding(self, result: Any) -> Finding:
         node = result.node
@@ -141,15 +124,14 @@ class Project:
             con.execute(f"create or replace table {table} as from ({node.compiled_code}) limit {_ROWS_KEPT}")
         return table
 
-    def document(self) -> Path:
-        """Writes the documentation of what was built, and returns its folder.
+    def document(self) -> None:
+        """Writes the documentation of what was built.
 
         Raises StitchlineError if that failed.
         """
         result = self._invoke(["docs", "generate", "--static"], [])
         if not result.success:
             raise StitchlineError(f"The documentation of the marts cannot be written: {result.exception}")
-        return self.folder / "target"
 
     def marts(self) -> list[str]:
         """The names of the models that are shown."""

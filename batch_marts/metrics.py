@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from stitchline.definitions import Part, problems
 from stitchline.errors import DefinitionError
 
 METRICS: Final = Path(__file__).with_name("metrics.yml")
@@ -22,11 +23,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Metric(_Strict):
+class Metric(Part):
     """One meaning: a version of a metric."""
 
     name: Name
@@ -58,7 +55,7 @@ class Metric(_Strict):
         return self.name if self.version == 1 else f"{self.name}_v{self.version}"
 
 
-class _Metrics(_Strict):
+class _Metrics(Part):
     metrics: tuple[Metric, ...] = Field(min_length=1)
 
 
@@ -70,20 +67,25 @@ def load_metrics(path: Path = METRICS) -> list[Metric]:
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DefinitionError(f"The metrics of {path} cannot be read: {error}", path=path) from error
+        raise DefinitionError(f"The metrics of {path} cannot be read: {error}", source=path) from error
     try:
         metrics = _Metrics.model_validate(told).metrics
     except ValidationError as error:
-        raise DefinitionError(f"{path}: {'; '.join(_problems(told, error))}", path=path) from error
-    shown = [metric for metric in metrics if metric.retired is None or metric.retired > date.today()]  # noqa: DTZ011
+        found = problems(error, [*Metric.model_fields, "metrics"], "a table of `name: value`")
+        raise DefinitionError(
+            f"{path}: {'; '.join(f'{field}: {what}' if field else what for field, what in found)}",
+            field=found[0][0],
+            source=path,
+        ) from error
+    shown = [metric for metric in metrics if metric.retired is None or metric.retired > datetime.now(UTC).date()]
     by_name: dict[str, Metric] = {}
     for metric in shown:
         if metric.shown_as in by_name:
             raise DefinitionError(
                 f"{path}: metric {metric.name!r} has version {metric.version} twice. A changed meaning is a "
                 "new version.",
-                path=path,
-                metric=metric.name,
+                field=metric.name,
+                source=path,
             )
         by_name[metric.shown_as] = metric
     for metric in shown:
@@ -95,18 +97,6 @@ def load_metrics(path: Path = METRICS) -> list[Metric]:
                     metric=metric.name,
                 )
     return shown
-
-
-def _problems(told: Any, error: ValidationError) -> list[str]:
-    words = []
-    for problem in error.errors(include_url=False):
-        where = list(problem["loc"])
-        if len(where) > 1 and where[0] == "metrics" and isinstance(where[1], int):
-            named = told["metrics"][where[1]]
-            name = named.get("name") if isinstance(named, dict) else None
-            where[:2] = [f"metric {name!r}" if name else f"metric number {where[1] + 1}"]
-        words.append(f"{' '.join(str(part) for part in where)}: {problem['msg'].removeprefix('Value error, ')}")
-    return words
 
 
 def daily_metrics_sql(metrics: Sequence[Metric]) -> str:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import duckdb
-import polars as pl
-
-from sinks.tables import registered
 
 __all__ = ["Pin", "pin"]
 
@@ -34,8 +31,6 @@ class Pin:
     """How often a person had been forgotten, which moves rows."""
     generation: str
     """The warehouse's; another one after each restore, which moves rows."""
-    changed_days: int | None = None
-    """How many days have to be worked out again; None for all."""
 
 
 _COPIES: Final = {
@@ -136,76 +131,52 @@ def pin(
     before: tuple[str, Pin] | None,
     window: timedelta,
     funnel_days: Callable[[duckdb.DuckDBPyConnection, datetime | None], str],
-    experiments: pl.DataFrame,
-) -> Pin:
-    """Makes `schema` with the pinned tables, in one transaction of `con`, and returns what was pinned.
+) -> tuple[Pin, int | None]:
+    """Makes `schema` with the pinned tables, in one transaction of `con`. Returns what was pinned, and how many days
+    have to be worked out; None for all.
 
     `before` is the schema and the moment of the build whose days are carried over, None to work out all of them; then
     they are worked out, too, if rows have moved since. `window` is the longest of the funnels: an entry so long before
     a changed day may have gone further. `funnel_days` fills a temporary table with what the funnels say of days from a
-    time on, and returns its name. `experiments` has a row for each metric of each experiment.
+    time on, and returns its name.
     """
     con.execute("begin transaction")
     try:
-        pinned = _pin(con, schema, before, window, funnel_days, experiments)
+        con.execute(f"create schema {schema}")
+        for table, query in _COPIES.items():
+            con.execute(f"create table {schema}.{table} as {query}")
+        row = con.execute(_MOMENT).fetchone()
+        assert row is not None
+        as_of, *rest, first_event_at = row
+        pinned = Pin(as_of or datetime.now(UTC), *rest)
+        if before is not None and not _rows_stand(con, before[1], pinned):
+            before = None
+        days = _find_changes(con, schema, before, pinned.last_row)
+        since = None if days is None else _midnight(min(days, default=pinned.as_of.date())) - window
+        if since is not None and _is_copied_across(con, schema, since):
+            since = None
+        filled = funnel_days(con, since and _midnight(since.date()))
+        con.execute(f"create table {schema}.pinned_funnel_days as from {filled}")
+        con.execute(f"drop table {filled}")
+        con.execute(
+            f"create table {schema}.pinned_moment as select $as_of::timestamptz as as_of, "
+            "$last_row::bigint as last_row, $first_day::date as first_day, $funnels_from::date as funnels_from",
+            {
+                "as_of": pinned.as_of,
+                "last_row": pinned.last_row,
+                "first_day": (first_event_at or pinned.as_of).date(),
+                "funnels_from": since and since.date(),
+            },
+        )
     except BaseException:
         con.execute("rollback")
         raise
     con.execute("commit")
-    return pinned
+    return pinned, None if days is None else len(days)
 
 
-def _pin(
-    con: duckdb.DuckDBPyConnection,
-    schema: str,
-    before: tuple[str, Pin] | None,
-    window: timedelta,
-    funnel_days: Callable[[duckdb.DuckDBPyConnection, datetime | None], str],
-    experiments: pl.DataFrame,
-) -> Pin:
-    con.execute(f"create schema {schema}")
-    for table, query in _COPIES.items():
-        con.execute(f"create table {schema}.{table} as {query}")
-    row = con.execute(_MOMENT).fetchone()
-    assert row is not None
-    as_of, last_row, events, forgotten, generation, first_event_at = row
-    now = datetime.now(UTC)
-    pinned = Pin(as_of or now, last_row, events, forgotten, generation)
-    if before is not None and not _rows_stand(con, before[1], pinned):
-        before = None
-    first_new = 0 if before is None else before[1].last_row + 1
-    _find_copies(con, schema, before, last_row, first_new)
-    changed: list[datetime] | None = None
-    if before is None:
-        con.execute(f"create table {schema}.pinned_changed_days (changed_day date)")
-    else:
-        con.execute(
-            f"create table {schema}.pinned_changed_days as {_CHANGED_DAYS.format(now=schema, before=before[0])}",
-            {"from_row": first_new, "last_row": last_row},
-        )
-        changed = [
-            datetime(day.year, day.month, day.day, tzinfo=UTC)
-            for (day,) in con.execute(f"from {schema}.pinned_changed_days").fetchall()
-        ]
-    con.execute("drop table copies")
-    since = None if changed is None else min(changed, default=pinned.as_of) - window
-    funnels_from = None if since is None else since.date()
-    filled = funnel_days(con, None if funnels_from is None else datetime(*funnels_from.timetuple()[:3], tzinfo=UTC))
-    con.execute(f"create table {schema}.pinned_funnel_days as from {filled}")
-    con.execute(f"drop table {filled}")
-    with registered(con, "experiments", experiments.to_arrow()):
-        con.execute(f"create table {schema}.pinned_experiments as from experiments")
-    con.execute(
-        f"create table {schema}.pinned_moment as select $as_of::timestamptz as as_of, $last_row::bigint as last_row, "
-        "$first_day::date as first_day, $funnels_from::date as funnels_from",
-        {
-            "as_of": pinned.as_of,
-            "last_row": last_row,
-            "first_day": (first_event_at or pinned.as_of).date(),
-            "funnels_from": funnels_from,
-        },
-    )
-    return Pin(pinned.as_of, last_row, events, forgotten, generation, None if changed is None else len(changed))
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _rows_stand(con: duckdb.DuckDBPyConnection, before: Pin, now: Pin) -> bool:
@@ -216,13 +187,34 @@ def _rows_stand(con: duckdb.DuckDBPyConnection, before: Pin, now: Pin) -> bool:
     return row == (before.events,)
 
 
-def _find_copies(
-    con: duckdb.DuckDBPyConnection, schema: str, before: tuple[str, Pin] | None, last_row: int, first_new: int
-) -> None:
-    """Makes `copies`, a temporary table of the events that came more than once, of which at least one came since the
-    build before, and pinned_copies of all second ones."""
+def _find_changes(
+    con: duckdb.DuckDBPyConnection, schema: str, before: tuple[str, Pin] | None, last_row: int
+) -> list[date] | None:
+    """Makes pinned_copies, of all events that are second ones, and pinned_changed_days. Returns these; None for all."""
+    first_new = 0 if before is None else before[1].last_row + 1
     hint, several = ("true", "count(*) > 1") if before is None else (f"rowid >= {first_new}", "true")
+    # Of those that came more than once, those of which at least one came since the build before.
     query = _COPIES_OF_EVENTS.format(hint=hint, several=several)
     con.execute(f"create temp table copies as {query}", {"last_row": last_row})
     again = f"select event_row from {before[0]}.pinned_copies" if before else "select null::bigint where false"
     con.execute(f"create table {schema}.pinned_copies as ({_SECOND_ONES}) union ({again})")
+    days = None
+    if before is None:
+        con.execute(f"create table {schema}.pinned_changed_days (changed_day date)")
+    else:
+        con.execute(
+            f"create table {schema}.pinned_changed_days as {_CHANGED_DAYS.format(now=schema, before=before[0])}",
+            {"from_row": first_new, "last_row": last_row},
+        )
+        days = [day for (day,) in con.execute(f"from {schema}.pinned_changed_days").fetchall()]
+    con.execute("drop table copies")
+    return days
+
+
+def _is_copied_across(con: duckdb.DuckDBPyConnection, schema: str, since: datetime) -> bool:
+    """Whether a copy is from `since` or later: the funnels, asked from there on, might not know its original."""
+    row = con.execute(
+        f"select exists (from stream.events where rowid in (from {schema}.pinned_copies) and event_at >= ?)", [since]
+    ).fetchone()
+    assert row is not None
+    return bool(row[0])

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
-import polars as pl
 
 from batch_marts import builds
 from batch_marts.builds import Build
@@ -37,12 +36,13 @@ log = logging.getLogger(__name__)
 KEPT: Final = 7
 """Builds that can be gone back to, the published one included."""
 
-_NEEDED_LATER: Final = ("pinned_overrides", "pinned_merges", "pinned_bot_devices", "pinned_copies")
-"""What the next build compares itself with, of what was pinned."""
-
 
 class RefreshFailed(StitchlineError):
-    """A build was not published; facts: build_id, findings."""
+    """A build was not published; facts: build_id."""
+
+    def __init__(self, build: Build, findings: Sequence[Finding]) -> None:
+        super().__init__(_why(build, findings), build_id=build.build_id)
+        self.findings = findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,6 @@ class MartRules:
     """The dbt project, a folder as this one."""
     own_hosts: tuple[str, ...] = ()
     """The site's own hosts: a visit that comes from them is direct."""
-    experiments: pl.DataFrame = field(
-        default_factory=lambda: pl.DataFrame({"experiment_id": pl.Series([], dtype=pl.Utf8)})
-    )
     kept: int = KEPT
     variables: Mapping[str, Any] = field(default_factory=dict)
     """More of dbt's variables: what a shop calls its events, and so on; see dbt_project.yml."""
@@ -75,6 +72,8 @@ class Funnels:
     days: FunnelDays
     window: timedelta
     """The longest: an entry so long before a change may have gone further."""
+    definitions: str
+    """The text of all of them: with another one no day can be carried over."""
 
 
 Told = Callable[[str, int, int], None]
@@ -98,48 +97,41 @@ def refresh(
     """
     stopping = stopping or threading.Event()
     metrics = load_metrics(rules.metrics)
-    digest = _digest(rules)
+    digest = _digest(rules, funnels)
     began = datetime.now(UTC)
     with warehouse.transaction() as con:
         before = None if full else _to_carry_over(con, digest)
         build = builds.begin(con, "full" if before is None else "incremental", began)
     with _recorded(warehouse, build) as record:
         with warehouse.transaction() as con:
-            _drop_what_is_in_the_way(con)
+            builds.drop_failed(con)
         told("pin", 0, 1)
         with warehouse.reader() as reader:
             earlier = None if before is None or before.pin is None else (before.build_schema, before.pin)
-            pinned = pin(reader, build.build_schema, earlier, funnels.window, funnels.days, rules.experiments)
-        build = replace(
-            build,
-            kind="full" if pinned.changed_days is None else "incremental",
-            as_of=pinned.as_of,
-            last_row=pinned.last_row,
-            events=pinned.events,
-            forgotten=pinned.forgotten,
-            generation=pinned.generation,
-            settings=digest,
-        )
-        record(build)
+            pinned, changed_days = pin(reader, build.build_schema, earlier, funnels.window, funnels.days)
+        kind: builds.Kind = "full" if changed_days is None else "incremental"
+        build = record(replace(build, kind=kind, pin=pinned, settings=digest))
         project = Project(warehouse, rules.folder, build.build_schema, metrics, rules.project)
         variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), **rules.variables}
-        if pinned.changed_days is not None and before is not None:
+        if changed_days is not None and before is not None:
             variables["previous_build"] = before.build_schema
-        outcome = project.build(variables, told, stopping)
-        found = [*outcome.findings, *breaches(project.folder)]
+        found = [*project.build(variables, told, stopping), *breaches(project.folder)]
         if found:
-            raise RefreshFailed(_why(build, found), build_id=build.build_id, findings=found)
+            raise RefreshFailed(build, found)
         marts = project.marts()
         with warehouse.reader() as reader:
             build = replace(build, row_counts=_rows(reader, build.build_schema, marts), changes=_compare(reader, build))
         with warehouse.transaction() as con:
-            builds.publish(con, build, marts)
             now = datetime.now(UTC)
             build = replace(build, status="published", finished_at=now, published_at=now)
-            builds.save(con, build)
-        with warehouse.transaction() as con:
-            _tidy(con, build, rules.kept, marts)
-    project.document()
+            builds.publish(con, build)
+    # It is published: what fails from here on does not take that back.
+    with warehouse.transaction() as con:
+        builds.tidy(con, build, rules.kept)
+    try:
+        project.document()
+    except StitchlineError as error:
+        log.warning("%s", error)
     return build
 
 
@@ -162,42 +154,41 @@ def rollback(warehouse: Warehouse, build_id: int | None = None) -> Build:
             raise UsageError(
                 f"There is {which} to go back to. Kept are: {known}. `stitchline marts history` lists all."
             )
-        build = earlier[0]
-        marts = list(build.row_counts)
-        builds.publish(con, build, marts)
-        build = replace(build, status="published", published_at=datetime.now(UTC))
-        builds.save(con, build)
+        build = replace(earlier[0], status="published", published_at=datetime.now(UTC))
+        builds.publish(con, build)
     return build
 
 
 @contextmanager
-def _recorded(warehouse: Warehouse, build: Build) -> Iterator[Callable[[Build], None]]:
+def _recorded(warehouse: Warehouse, build: Build) -> Iterator[Callable[[Build], Build]]:
     """Puts on record what the build came to, whatever happens."""
     latest = build
 
-    def record(now: Build) -> None:
+    def record(now: Build) -> Build:
         nonlocal latest
         latest = now
         with warehouse.transaction() as con:
             builds.save(con, now)
+        return now
 
     try:
         yield record
     except BaseException as error:
-        findings = error.facts.get("findings", ()) if isinstance(error, RefreshFailed) else ()
+        findings = error.findings if isinstance(error, RefreshFailed) else ()
         failed = replace(latest, status="failed", finished_at=datetime.now(UTC), message=str(error))
         with warehouse.transaction() as con:
-            builds.save(con, failed, findings)  # type: ignore[arg-type]
+            builds.save(con, failed, findings)
         raise
 
 
-def _digest(rules: MartRules) -> str:
+def _digest(rules: MartRules, funnels: Funnels) -> str:
     """Of all that a build depends on besides the data."""
     told = hashlib.sha256()
     files = [path for part in ("models", "macros", "seeds") for path in (rules.project / part).rglob("*.*")]
     for file in [*sorted(files), rules.project / "dbt_project.yml", rules.metrics]:
         told.update(file.read_bytes())
-    told.update(json.dumps([rules.own_hosts, dict(rules.variables)], sort_keys=True, default=str).encode())
+    others = [rules.own_hosts, dict(rules.variables), funnels.definitions]
+    told.update(json.dumps(others, sort_keys=True, default=str).encode())
     return told.hexdigest()
 
 
@@ -207,44 +198,6 @@ def _to_carry_over(con: duckdb.DuckDBPyConnection, digest: str) -> Build | None:
     if last is None or last.settings != digest or last.build_schema not in builds.schemas(con):
         return None
     return last
-
-
-def _drop_what_is_in_the_way(con: duckdb.DuckDBPyConnection) -> None:
-    """Removes what failed builds left: the rows that failed are kept for a look until the next build only."""
-    failed = {build.build_schema for build in builds.builds(con) if build.status in ("failed", "building")}
-    for schema in sorted(builds.schemas(con) & failed):
-        con.execute(f"drop schema {schema} cascade")
-
-
-def _tidy(con: duckdb.DuckDBPyConnection, build: Build, kept: int, marts: Sequence[str]) -> None:
-    """Drops builds beyond those that can be gone back to, and what was needed to make this one."""
-    there = builds.schemas(con)
-    old = [b for b in builds.builds(con) if b.status == "replaced" and b.build_schema in there]
-    for each in old[kept - 1 :]:
-        con.execute(f"drop schema {each.build_schema} cascade")
-    for each in old[: kept - 1]:
-        for table in _tables(con, each.build_schema, "pinned_"):
-            con.execute(f'drop table {each.build_schema}."{table}"')
-    tables = _tables(con, build.build_schema, "pinned_")
-    views = con.execute(
-        "select view_name from duckdb_views() where schema_name = ? and database_name = current_database()",
-        [build.build_schema],
-    ).fetchall()
-    for (view,) in views:
-        if view not in marts:
-            con.execute(f'drop view {build.build_schema}."{view}"')
-    for table in tables:
-        if table not in _NEEDED_LATER:
-            con.execute(f'drop table {build.build_schema}."{table}"')
-
-
-def _tables(con: duckdb.DuckDBPyConnection, schema: str, prefix: str) -> list[str]:
-    rows = con.execute(
-        "select table_name from duckdb_tables() where schema_name = ? and database_name = current_database() "
-        "and starts_with(table_name, ?)",
-        [schema, prefix],
-    ).fetchall()
-    return [name for (name,) in rows]
 
 
 def _rows(con: duckdb.DuckDBPyConnection, schema: str, marts: Sequence[str]) -> dict[str, int]:

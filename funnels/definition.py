@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -26,7 +22,7 @@ from pydantic import (
 )
 
 from funnels.fields import EventField, Value, parse_field
-from stitchline.durations import Duration
+from stitchline.definitions import Name, Part, Since, Until, Window, problems
 from stitchline.errors import DefinitionError
 
 MAX_STEPS: Final = 20
@@ -36,82 +32,23 @@ MAX_ALIKE_STEPS: Final = 8
 """Steps that one and the same event could fill. Deciding which of several simultaneous events fills which step looks
 at every set of such steps: 2^8 sets are quick, 2^20 are not."""
 
-MAX_WINDOW: Final = timedelta(days=36_525)
-"""A hundred years; keeps sums of times within a 64-bit count of microseconds."""
-
 
 def _field_name(text: str) -> str:
     parse_field(text)
     return text
 
 
-def _day(text: object) -> date | None:
-    """The plain date that `text` is, or None if it is something else."""
-    if isinstance(text, date) and not isinstance(text, datetime):
-        return text
-    try:
-        return date.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-
-
-def _time(value: object) -> datetime:
-    try:
-        time = datetime.fromisoformat(value) if isinstance(value, str) else value
-        if not isinstance(time, datetime):
-            raise ValueError
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"{value!r} is no time: write a date like 2025-06-30 or a time like 2025-06-30T12:00:00Z"
-        ) from None
-
-
-def _since(value: object) -> datetime | None:
-    """The first instant that counts: a plain date is its first, a time without an offset is UTC."""
-    day = _day(value)
-    if day is not None:
-        return datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return None if value is None else _time(value)
-
-
-def _until(value: object) -> datetime | None:
-    """The first instant that no longer counts: for a plain date the day after it, a time without an offset is UTC."""
-    day = _day(value)
-    if day is None:
-        return None if value is None else _time(value)
-    if day == date.max:
-        raise ValueError(f"{value!r} has no day after it: leave until out")
-    return _since(day + timedelta(days=1))
-
-
-def _reasonable(window: timedelta) -> timedelta:
-    if window > MAX_WINDOW:
-        raise ValueError("is longer than a hundred years: write a shorter one")
-    return window
-
-
 FieldName = Annotated[str, AfterValidator(_field_name)]
 """A field of an event: see funnels/fields.py for what can be written."""
 
-Name = Annotated[str, Field(min_length=1)]
-Window = Annotated[Duration, AfterValidator(_reasonable)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Since = Annotated[datetime | None, BeforeValidator(_since)]
-Until = Annotated[datetime | None, BeforeValidator(_until)]
 
 
-class _Part(BaseModel):
-    """Frozen, and no key that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Step(_Part):
+class Step(Part):
     """An event by name, and what its fields must equal."""
 
     event: Name
-    where: dict[FieldName, StrictStr | StrictBool | StrictInt | Finite | None] = {}
+    where: dict[FieldName, StrictStr | StrictBool | StrictInt | Finite | None] = Field(default_factory=dict)
 
     @field_validator("where", mode="before")
     @classmethod
@@ -145,7 +82,7 @@ class Step(_Part):
         return any(field in theirs and _differ(value, theirs[field]) for field, value in self.conditions.items())
 
 
-class Exclusion(_Part):
+class Exclusion(Part):
     """An event that voids an entry when it lies between two steps, counted from 0."""
 
     event: Name
@@ -153,7 +90,7 @@ class Exclusion(_Part):
     to_step: int = Field(ge=1)
 
 
-class FunnelDefinition(_Part):
+class FunnelDefinition(Part):
     """Steps, and the rules by which subjects go through them. Times are aware UTC.
 
     `since` is the first instant at which an entry may begin, `until` the first at which it may not any more: both
@@ -236,10 +173,11 @@ def load_definition(source: str | Path) -> FunnelDefinition:
     try:
         return FunnelDefinition.model_validate(content)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors(include_url=False)]
+        names = {*FunnelDefinition.model_fields, *Step.model_fields, *Exclusion.model_fields}
+        found = problems(error, names, "a JSON object: write one in braces")
         raise DefinitionError(
-            f"{where}: " + "; ".join(f"{field}: {what}" if field else what for field, what in problems),
-            field=problems[0][0],
+            f"{where}: " + "; ".join(f"{field}: {what}" if field else what for field, what in found),
+            field=found[0][0],
             source=where,
         ) from error
 
@@ -258,26 +196,6 @@ def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON number")
-
-
-def _explain(problem: Any) -> tuple[str, str]:
-    """Where a problem is, as a path like steps[0].event, and what to do about it."""
-    path = ""
-    for place in problem["loc"]:
-        path += f"[{place}]" if isinstance(place, int) else f".{place}" if path else str(place)
-    match problem["type"]:
-        case "model_type":
-            return path, "is not a JSON object: write one in braces"
-        case "missing":
-            return path, "is missing: add it"
-        case "extra_forbidden":
-            names = sorted({*FunnelDefinition.model_fields, *Step.model_fields, *Exclusion.model_fields})
-            near = difflib.get_close_matches(str(problem["loc"][-1]), names, 1)
-            return path, "is not a field of a definition: " + (f"did you mean {near[0]}?" if near else "remove it")
-        case "value_error":
-            return path, str(problem["ctx"]["error"])
-        case _:
-            return path, f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
 def _differ(one: Value, other: Value) -> bool:

@@ -21,7 +21,7 @@ from funnels.definition import FunnelDefinition, definitions
 from identity.graph import Graph
 from identity.rebuild import Judged
 from service import forgetting, people, spend
-from service.marts import Marts, documentation_of
+from service.marts import Marts
 from service.settings import Settings
 from service.topics import kept_for
 from service.web.api import KEY_HEADER
@@ -86,22 +86,7 @@ class _Unserved:
         kafka = self.settings.kafka
         return kept_for(kafka.client_config(kafka.bootstrap) if kafka.bootstrap is not None else {}, kafka.topic)
 
-    def refresh_marts(self, *, full: bool) -> dict[str, Any]:
-        return self._marts().refresh(full=full)
-
-    def roll_back_marts(self, build_id: int | None) -> dict[str, Any]:
-        return self._marts().roll_back(build_id)
-
-    def marts_status(self) -> dict[str, Any]:
-        return self._marts().status()
-
-    def documentation(self) -> Path:
-        return documentation_of(self.settings)
-
-    def marts_history(self) -> list[dict[str, Any]]:
-        return self._marts().history()
-
-    def _marts(self) -> Marts:
+    def marts(self) -> Marts:
         return Marts(self.warehouse, self.settings, threading.Event())
 
     def back_up(self, folder: Path) -> Manifest:

@@ -131,7 +131,7 @@ def _advertise(shop: Shop, service: Service, folder: Path, console: Console) -> 
 def _build_marts(service: Service, console: Console) -> None:
     began = time.monotonic()
     try:
-        told = service.refresh_marts(full=False)
+        told = service.marts().refresh()
     except StitchlineError as error:
         console.print(f"The marts are not built: {error}", markup=False, soft_wrap=True)
         return

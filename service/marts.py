@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,23 +26,20 @@ from service.settings import Settings
 from sinks.warehouse import Warehouse
 from stitchline.errors import UsageError
 
+log = logging.getLogger(__name__)
+
 _FUNNEL_DAYS: Final = "funnel_days"
 
 
 def folder_of(settings: Settings) -> Path:
     """Where dbt works, and where the documentation is: beside the warehouse, one for each."""
-    path = settings.warehouse.path.absolute()
+    path = settings.warehouse.path
     return path.with_name(f"{path.stem}.marts")
 
 
 def progress_file(settings: Settings) -> Path:
     """What a refresh is doing now; read by whoever waits for it."""
     return folder_of(settings) / "progress.json"
-
-
-def documentation_of(settings: Settings) -> Path:
-    """The page on the marts, which a refresh writes."""
-    return folder_of(settings) / "target" / "static_index.html"
 
 
 class Marts:
@@ -52,34 +50,40 @@ class Marts:
         self._settings = settings
         self._stopping = stopping
         self._one = threading.Lock()
+        self.documentation = folder_of(settings) / "target" / "static_index.html"
+        """The page on the marts, which a refresh writes."""
 
     def refresh(self, *, full: bool = False) -> dict[str, Any]:
         """Builds, tests and publishes the marts.
 
         Raises UsageError while another refresh runs, and RefreshFailed if a test fails.
         """
-        if not self._one.acquire(blocking=False):
-            raise UsageError("A refresh of the marts runs already: `stitchline marts status` says how far it is.")
-        try:
-            build = refresh(
-                self._warehouse,
-                self._rules(),
-                funnels_for_marts(definitions(self._settings.funnels)),
-                full=full,
-                told=self._tell,
-                stopping=self._stopping,
-            )
-        finally:
-            progress_file(self._settings).unlink(missing_ok=True)
-            self._one.release()
+        with self._alone():
+            try:
+                build = refresh(
+                    self._warehouse,
+                    self._rules(),
+                    funnels_for_marts(definitions(self._settings.funnels)),
+                    full=full,
+                    told=self._tell,
+                    stopping=self._stopping,
+                )
+            finally:
+                progress_file(self._settings).unlink(missing_ok=True)
+        log.info("build %d of the marts is published", build.build_id, extra={"kind": build.kind})
         return self._told(build)
 
     def roll_back(self, build_id: int | None) -> dict[str, Any]:
         """Publishes an earlier build again. Raises UsageError if there is none such, or while a refresh runs."""
-        if not self._one.acquire(blocking=False):
-            raise UsageError("A refresh of the marts runs now. Go back to an earlier build when it has ended.")
-        try:
+        with self._alone():
             return self._told(rollback(self._warehouse, build_id))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._one.acquire(blocking=False):
+            raise UsageError("A refresh of the marts runs already: `stitchline marts status` says how far it is.")
+        try:
+            yield
         finally:
             self._one.release()
 
@@ -107,7 +111,7 @@ class Marts:
             "complete_until": complete,
             "last": None if last is None else self._told(last),
             "running": running,
-            "documentation": str(documentation_of(self._settings)),
+            "documentation": str(self.documentation),
         }
 
     def history(self) -> list[dict[str, Any]]:
@@ -133,11 +137,11 @@ class Marts:
         marts = self._settings.marts
         return MartRules(
             folder=folder_of(self._settings),
-            project=PROJECT if marts.project is None else marts.project.absolute(),
+            project=PROJECT if marts.project is None else marts.project,
             own_hosts=tuple(sorted(host.lower().removeprefix("www.") for host in marts.own_hosts)),
             variables=marts.variables,
             kept=marts.kept_builds,
-            metrics=METRICS if marts.metrics is None else marts.metrics.absolute(),
+            metrics=METRICS if marts.metrics is None else marts.metrics,
         )
 
     def _tell(self, what: str, done: int, of: int) -> None:
@@ -154,9 +158,9 @@ class Marts:
         told: dict[str, Any] = {
             name: getattr(build, name) for name in ("build_id", "kind", "status", "message", "row_counts", "changes")
         }
-        for name in ("started_at", "finished_at", "published_at", "as_of"):
-            at = getattr(build, name)
-            told[name] = None if at is None else at.astimezone(UTC).isoformat()
+        times = {name: getattr(build, name) for name in ("started_at", "finished_at", "published_at")}
+        times["as_of"] = None if build.pin is None else build.pin.as_of
+        told |= {name: None if at is None else at.astimezone(UTC).isoformat() for name, at in times.items()}
         ended = build.finished_at
         told["seconds"] = None if ended is None else round((ended - build.started_at).total_seconds(), 1)
         return told
@@ -179,4 +183,8 @@ def funnels_for_marts(every: Sequence[FunnelDefinition]) -> Funnels:
             )
         return _FUNNEL_DAYS
 
-    return Funnels(days, max((funnel.window for funnel in every), default=timedelta()))
+    return Funnels(
+        days,
+        window=max((funnel.window for funnel in every), default=timedelta()),
+        definitions=json.dumps([funnel.model_dump(mode="json") for funnel in every], sort_keys=True),
+    )

@@ -20,7 +20,6 @@ from typing import Any, Final
 import duckdb
 import uvicorn
 
-from batch_marts.refresh import RefreshFailed
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
@@ -29,10 +28,10 @@ from service import forgetting, people, spend
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
-from service.marts import Marts, documentation_of
+from service.marts import Marts
 from service.schedule import Schedule
 from service.settings import Settings
-from service.spend_folder import SpendFolder
+from service.spend_folder import LOOK, SpendFolder
 from service.web.app import create_app
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from service.web.view import FlowState
@@ -139,7 +138,7 @@ class Service:
         except BaseException:
             self.warehouse.close()
             raise
-        self.marts = Marts(self.warehouse, settings, stopping)
+        self._marts = Marts(self.warehouse, settings, stopping)
         self._schedule = Schedule(settings.schedule.time_zone)
         token = settings.web.token.get_secret_value() if settings.web.token is not None else None
         key = secrets.token_urlsafe(32)
@@ -163,24 +162,20 @@ class Service:
     def __enter__(self) -> Service:
         self._web.start()
         self._flow.start()
-        schedule = self._settings.schedule
+        schedule, spend_folder = self._settings.schedule, self._settings.spend.folder
         if schedule.refresh_at is not None:
             self._schedule.daily(
-                "the marts could not be refreshed",
-                schedule.refresh_at,
-                lambda: self.refresh_marts(full=False),
-                self.marts.is_due,
+                "the marts could not be refreshed", schedule.refresh_at, self._marts.refresh, self._marts.is_due
             )
         if schedule.reconcile_at is not None:
             self._schedule.daily(
                 "sessions could not be compared with the batch definition",
                 schedule.reconcile_at,
                 lambda: self.reconcile(None, mend=False),
-                lambda since: False,
             )
+        if spend_folder is not None:
+            self._schedule.every(LOOK, SpendFolder(spend_folder, self.load_spend, self._stopping).look)
         self._schedule.start()
-        if self._settings.spend.folder is not None:
-            SpendFolder(self._settings.spend.folder, self.load_spend, self._stopping).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -188,7 +183,7 @@ class Service:
         self._stopping.set()
         self._end_comparing()
         self._schedule.end()
-        with self.marts.standing_still():  # a refresh ends after the model that it makes
+        with self._marts.standing_still():  # a refresh ends after the model that it makes
             pass
         self._flow.join()
         self._app.state.live.close()
@@ -269,7 +264,7 @@ class Service:
         if person.dry_run:
             return forgetting.foresee(self.warehouse, self.rules(), self._funnels, person)
         self._end_comparing()
-        with self.marts.standing_still(), self._reconciling, self.flow.paused(_FLOW_PATIENCE) as graph:
+        with self._marts.standing_still(), self._reconciling, self.flow.paused(_FLOW_PATIENCE) as graph:
             return forgetting.forget(self.warehouse, self.rules(), self._funnels, person, graph, self.flow.kept_for)
 
     def _end_comparing(self) -> None:
@@ -280,26 +275,8 @@ class Service:
                     self._comparing.interrupt()
         self._reconciling.release()
 
-    def refresh_marts(self, *, full: bool) -> dict[str, Any]:
-        try:
-            told = self.marts.refresh(full=full)
-        except RefreshFailed as failure:
-            log.error("the marts were not published: %s", failure, extra={"build": failure.facts["build_id"]})
-            raise
-        log.info("build %d of the marts is published", told["build_id"], extra={"kind": told["kind"]})
-        return told
-
-    def roll_back_marts(self, build_id: int | None) -> dict[str, Any]:
-        return self.marts.roll_back(build_id)
-
-    def marts_status(self) -> dict[str, Any]:
-        return self.marts.status()
-
-    def documentation(self) -> Path:
-        return documentation_of(self._settings)
-
-    def marts_history(self) -> list[dict[str, Any]]:
-        return self.marts.history()
+    def marts(self) -> Marts:
+        return self._marts
 
     def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
         return spend.load(self.warehouse, self._settings.spend, files)

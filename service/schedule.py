@@ -1,4 +1,4 @@
-"""What the service does once a day by itself: it refreshes the marts, and holds sessions to the batch definition."""
+"""What the service does by itself: refresh the marts, hold sessions to the batch definition, load exports."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ _SOON: Final = timedelta(seconds=5)
 """After its start the service makes up for what it missed; first it catches up with the topic's end."""
 
 
+_ONCE: Final = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+"""Runs that were missed are made up for by one, and never two of one thing at a time."""
+
+
 class Schedule:
     """Does each thing at its time of the day, in one zone; a run that was missed is made up for once, and two runs of
     one thing never overlap. What cannot be done is logged, and tried the next day."""
@@ -29,15 +33,20 @@ class Schedule:
         self._zone = ZoneInfo(zone)
         self._scheduler = BackgroundScheduler(timezone=self._zone)
 
-    def daily(self, name: str, at: time, do: Callable[[], object], missed: Callable[[datetime], bool]) -> None:
-        """Adds a thing to do at `at`. `missed` is asked at once whether nothing was done since the last time it was
-        due."""
-        trigger = CronTrigger(hour=at.hour, minute=at.minute, second=at.second, timezone=self._zone)
-        run = _logged(name, do)
-        self._scheduler.add_job(run, trigger, id=name, coalesce=True, max_instances=1, misfire_grace_time=None)
+    def daily(
+        self, failure: str, at: time, do: Callable[[], object], missed: Callable[[datetime], bool] = lambda since: False
+    ) -> None:
+        """Adds a thing to do at `at`; `failure` is what the log says if it cannot be done. `missed` is asked at once
+        whether nothing was done since the last time it was due."""
         now = datetime.now(self._zone)
-        if missed(last_time(at, now)):
-            self._scheduler.add_job(run, "date", run_date=now + _SOON, id=f"{name}, made up", misfire_grace_time=None)
+        trigger = CronTrigger(hour=at.hour, minute=at.minute, second=at.second, timezone=self._zone)
+        first = {"next_run_time": now + _SOON} if missed(last_time(at, now)) else {}
+        self._scheduler.add_job(_logged(failure, do), trigger, **_ONCE, **first)
+
+    def every(self, interval: timedelta, do: Callable[[], object]) -> None:
+        """Adds a thing to do at once and then each time `interval` is over."""
+        seconds = interval.total_seconds()
+        self._scheduler.add_job(do, "interval", seconds=seconds, next_run_time=datetime.now(self._zone), **_ONCE)
 
     def start(self) -> None:
         self._scheduler.start()
@@ -58,11 +67,11 @@ def last_time(at: time, now: datetime) -> datetime:
     return today if today <= now else datetime.combine(now.date() - timedelta(days=1), at, now.tzinfo)
 
 
-def _logged(name: str, do: Callable[[], object]) -> Callable[[], None]:
+def _logged(failure: str, do: Callable[[], object]) -> Callable[[], None]:
     def run() -> None:
         try:
             do()
         except (duckdb.Error, OSError, StitchlineError) as error:
-            log.error("%s: %s", name, error)
+            log.error("%s: %s", failure, error)
 
     return run

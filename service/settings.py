@@ -47,6 +47,10 @@ _NOT_SETTINGS: Final = ("STITCHLINE_CONFIG", "STITCHLINE_WAREHOUSE", "STITCHLINE
 _FROM_ENVIRONMENT: Final = "env:"
 
 
+_absolute: Final = AfterValidator(Path.absolute)
+"""dbt changes the working directory while it runs, so no place is meant from where one happens to be."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -106,7 +110,8 @@ class RedisSettings(_Section):
 
 class WarehouseSettings(_Section):
     path: Path = Field(
-        default=Path(".stitchline/warehouse.duckdb"), description="The DuckDB file (also STITCHLINE_WAREHOUSE)."
+        default=Path(".stitchline/warehouse.duckdb"),
+        description="The DuckDB file (also STITCHLINE_WAREHOUSE).",
     )
     memory_limit: Annotated[str, AfterValidator(_size)] = Field(
         default="400MB", description="What DuckDB may use, beside the flow's own memory."
@@ -227,10 +232,10 @@ class ScheduleSettings(_Section):
 
 
 class MartsSettings(_Section):
-    metrics: FilePath | None = Field(
+    metrics: Annotated[FilePath, _absolute] | None = Field(
         default=None, description="What each metric means, in YAML. Empty: the metrics of a shop."
     )
-    project: DirectoryPath | None = Field(
+    project: Annotated[DirectoryPath, _absolute] | None = Field(
         default=None,
         description="A dbt project of one's own, made from Stitchline's batch_marts folder. Empty: that one.",
     )
@@ -261,7 +266,7 @@ class AccountSettings(_Section):
 
 
 class SpendSettings(_Section):
-    folder: Path | None = Field(
+    folder: Annotated[Path, _absolute] | None = Field(
         default=None, description="A folder that the service loads the exports of advertising platforms from."
     )
     accounts: dict[Platform, AccountSettings] = Field(
@@ -305,7 +310,7 @@ class Settings(BaseSettings):
     marts: MartsSettings = MartsSettings()
     spend: SpendSettings = SpendSettings()
     log: LogSettings = LogSettings()
-    funnels: DirectoryPath | None = Field(
+    funnels: Annotated[DirectoryPath, _absolute] | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."
     )
 
@@ -379,7 +384,6 @@ def load_settings(
         except ValidationError as error:
             raise SettingsError(_explain(error, None, section), setting=section) from None
     settings = settings.model_copy(update=sections)
-    # dbt changes the working directory while it runs.
     place = settings.warehouse.model_copy(update={"path": settings.warehouse.path.absolute()})
     return settings.model_copy(update={"warehouse": place})
 

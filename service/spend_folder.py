@@ -43,28 +43,21 @@ def exports_in(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-class SpendFolder(threading.Thread):
-    """Loads what is new in `folder` until `stopping` is set. What is refused is told in the log, once, and again when
-    the file has changed."""
+class SpendFolder:
+    """Loads what is new in `folder`, each time it is told to look. What is refused is told in the log, once, and again
+    when the file has changed."""
 
     def __init__(
         self, folder: Path, load: Callable[[SpendFiles], list[dict[str, Any]]], stopping: threading.Event
     ) -> None:
-        super().__init__(name="spend", daemon=True)
         self._folder = folder
         self._load = load
         self._stopping = stopping
         self._done: dict[Path, tuple[int, int]] = {}
         self._complaint: str | None = None
 
-    def run(self) -> None:
-        while True:
-            self.look()
-            if self._stopping.wait(LOOK.total_seconds()):
-                return
-
     def look(self) -> list[Outcome]:
-        """Loads the files that are new or have changed since the last look."""
+        """Loads the files that are new or have changed since the last look, until the service stops."""
         told = []
         try:
             for path in exports_in(self._folder):

@@ -133,8 +133,6 @@ class Warehouse:
         if threads is not None:
             config["threads"] = threads
 
-        path = path.absolute()
-
         def connect() -> duckdb.DuckDBPyConnection:
             return duckdb.connect(str(path), config=config)
 

@@ -235,12 +235,12 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
     @router.get("/api/marts", tags=["marts"])
     def marts() -> dict[str, Any]:
         """Which build of the marts everybody reads, how old it is, and whether another one is being made."""
-        return view.marts_status()
+        return view.marts().status()
 
     @router.get("/api/marts/history", tags=["marts"])
     def marts_history() -> list[dict[str, Any]]:
         """Every build of the marts, the newest first, with what failed."""
-        return view.marts_history()
+        return view.marts().history()
 
     @router.post("/api/marts/refresh", tags=["marts"], responses={422: {"model": Problem}, 503: {"model": Problem}})
     def refresh_marts(asked: RefreshQuestion, shown: OwnersKey = "") -> dict[str, Any]:
@@ -249,13 +249,13 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         Whoever reads meanwhile sees the last ones. For the user alone that the service runs as.
         """
         for_the_owner(shown, "stitchline marts refresh")
-        return view.refresh_marts(full=asked.full)
+        return view.marts().refresh(full=asked.full)
 
     @router.post("/api/marts/rollback", tags=["marts"], responses={422: {"model": Problem}})
     def roll_back_marts(asked: RollbackQuestion, shown: OwnersKey = "") -> dict[str, Any]:
         """Publishes an earlier build of the marts again. For the user alone that the service runs as."""
         for_the_owner(shown, "stitchline marts rollback")
-        return view.roll_back_marts(asked.build_id)
+        return view.marts().roll_back(asked.build_id)
 
     @router.post("/api/spend/files", tags=["spend"], responses={403: {"model": Problem}, 422: {"model": Problem}})
     def load_spend(asked: SpendFiles, shown: OwnersKey = "") -> list[dict[str, Any]]:

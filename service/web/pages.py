@@ -71,7 +71,7 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
 
     @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     def documentation() -> FileResponse:
-        page = view.documentation()
+        page = view.marts().documentation
         if not page.exists():
             raise HTTPException(404, "the marts have no documentation yet: `stitchline marts refresh` builds both")
         return FileResponse(page, headers={"Content-Security-Policy": _DOCUMENTATION_POLICY})

@@ -15,6 +15,7 @@ from flows.reconcile import Reconciliation
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
 from identity.rebuild import Judged
+from service.marts import Marts
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from sinks.backups import Manifest
 from sinks.warehouse import Progress
@@ -119,24 +120,8 @@ class ServiceView(Protocol):
         """Removes all that is stored of a person, and says what that was and what is left elsewhere."""
         ...
 
-    def refresh_marts(self, *, full: bool) -> dict[str, Any]:
-        """Builds, tests and publishes the marts, and says what came of it."""
-        ...
-
-    def roll_back_marts(self, build_id: int | None) -> dict[str, Any]:
-        """Publishes an earlier build of the marts again."""
-        ...
-
-    def marts_status(self) -> dict[str, Any]:
-        """Which build of the marts everybody reads, and whether another one is being made."""
-        ...
-
-    def documentation(self) -> Path:
-        """The page on the marts, if one was written yet."""
-        ...
-
-    def marts_history(self) -> list[dict[str, Any]]:
-        """Every build of the marts on record, the newest first."""
+    def marts(self) -> Marts:
+        """The marts: which build everybody reads, and the making of another one."""
         ...
 
     def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:

@@ -304,8 +304,10 @@ def test_going_back_and_what_there_was(world: World, tmp_path: Path) -> None:
         (2, "replaced", True),
         (1, "published", True),
     ]
+    again = json.loads(run.command("marts", "refresh", "--json"))
+    assert (again["kind"], again["row_counts"]) == ("incremental", world.builds[2]["row_counts"])
     refused = run.command("marts", "rollback", "--to", "9", exits=2)
-    assert "no build 9 to go back to. Kept are: 3, 2" in refused
+    assert "no build 9 to go back to. Kept are: 3, 2, 1" in refused
 
 
 def test_who_is_forgotten_is_in_no_build(world: World, tmp_path: Path) -> None:

@@ -1,12 +1,9 @@
 -- Sessions with whose they are and where they came from; without bots.
+{%- set key = 'case when s.user_id is null then s.anonymous_id end' %}
 with people as (
-    select s.* exclude (committed_person_id), coalesce(m.merged_into, o.person_id, s.committed_person_id) as person_id
+    select s.* exclude (committed_person_id), {{ person_of('s') }} as person_id
     from {{ ref('stg_sessions') }} as s
-    left join {{ ref('stg_person_overrides') }} as o
-        on o.anonymous_id = case when s.user_id is null then s.anonymous_id end
-        and (s.started_at, s.first_message_id) >= (o.from_at, o.from_message_id)
-        and (s.started_at, s.first_message_id) < (o.to_at, o.to_message_id)
-    left join {{ ref('stg_person_merges') }} as m on m.person_id = coalesce(o.person_id, s.committed_person_id)
+    {{ join_persons('s', key, 'started_at', 'first_message_id') }}
     where not s.is_bot and s.anonymous_id not in (from {{ ref('stg_bot_devices') }})
 ),
 

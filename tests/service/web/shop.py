@@ -19,6 +19,7 @@ from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
 from identity.rebuild import Judged
+from service.marts import Marts
 from service.web import FlowState, PartitionState
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from sinks.backups import Manifest
@@ -74,19 +75,7 @@ class Shop:
     def forget(self, person: PersonToForget) -> dict[str, Any]:
         raise AssertionError("nothing here forgets persons")
 
-    def refresh_marts(self, *, full: bool) -> dict[str, Any]:
-        raise AssertionError("nothing here builds marts")
-
-    def roll_back_marts(self, build_id: int | None) -> dict[str, Any]:
-        raise AssertionError("nothing here publishes marts")
-
-    def marts_status(self) -> dict[str, Any]:
-        raise AssertionError("nothing here has marts")
-
-    def documentation(self) -> Path:
-        return Path("/nowhere")
-
-    def marts_history(self) -> list[dict[str, Any]]:
+    def marts(self) -> Marts:
         raise AssertionError("nothing here has marts")
 
     def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:

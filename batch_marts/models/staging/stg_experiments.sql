@@ -1,2 +1,0 @@
-select *
-from {{ source('pinned', 'pinned_experiments') }}
