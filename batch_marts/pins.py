@@ -54,7 +54,8 @@ select
     (select count(*) from stream.events) as events,
     (select count(*) from stream.forgotten) as forgotten,
     (select generation from stream.warehouse) as generation,
-    (select min(event_at) from stream.events) as first_event_at
+    (select min(event_at) from stream.events) as first_event_at,
+    (select max(event_at) from stream.events) as last_event_at
 """
 
 # Of records with the same (anonymous_id, message_id) the earliest counts, as in the funnels. Hashes find the few
@@ -147,7 +148,7 @@ def pin(
             con.execute(f"create table {schema}.{table} as {query}")
         row = con.execute(_MOMENT).fetchone()
         assert row is not None
-        as_of, *rest, first_event_at = row
+        as_of, *rest, first_event_at, last_event_at = row
         pinned = Pin(as_of or datetime.now(UTC), *rest)
         if before is not None and not _rows_stand(con, before[1], pinned):
             before = None
@@ -160,11 +161,13 @@ def pin(
         con.execute(f"drop table {filled}")
         con.execute(
             f"create table {schema}.pinned_moment as select $as_of::timestamptz as as_of, "
-            "$last_row::bigint as last_row, $first_day::date as first_day, $funnels_from::date as funnels_from",
+            "$last_row::bigint as last_row, $first_day::date as first_day, $last_day::date as last_day, "
+            "$funnels_from::date as funnels_from",
             {
                 "as_of": pinned.as_of,
                 "last_row": pinned.last_row,
                 "first_day": (first_event_at or pinned.as_of).date(),
+                "last_day": max(last_event_at or pinned.as_of, pinned.as_of).date(),  # events come before watermarks
                 "funnels_from": since and since.date(),
             },
         )

@@ -1,6 +1,6 @@
--- Every day from the first event or spend to the last: the day up to which the events are known, or of spend.
+-- Every day from the first to the last of an event or of spend, or up to which the events are known.
 with known as (
-    select first_day, as_of from {{ source('pinned', 'pinned_moment') }}
+    select first_day, last_day, as_of from {{ source('pinned', 'pinned_moment') }}
 ),
 
 bounds as (
@@ -10,7 +10,7 @@ bounds as (
             (select min(spend_date) from {{ ref('stg_ad_spend') }})
         ) as first_day,
         greatest(
-            (select cast(as_of as date) from known),
+            (select last_day from known),
             (select max(spend_date) from {{ ref('stg_ad_spend') }})
         ) as last_day,
         (select as_of from known) as as_of
