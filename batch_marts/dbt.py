@@ -64,6 +64,7 @@ class Project:
         self.folder = folder
         self._warehouse = warehouse
         self._schema = schema
+        self._places = ["--project-dir", str(folder), "--profiles-dir", str(folder)]
         self._manifest: Any = None
         self._copy(source, metrics)
         profile = {
@@ -89,13 +90,25 @@ class Project:
         documented = f"{{% docs metrics %}}\n{metrics_markdown(metrics)}\n{{% enddocs %}}\n"
         (marts / "metrics.md").write_text(documented, encoding="utf-8")
 
+    def read(self) -> None:
+        """Lets dbt read the project and write its manifest.
+
+        Raises StitchlineError if it cannot be read.
+        """
+        from dbt.cli.main import dbtRunner
+
+        result = dbtRunner().invoke([*_QUIETLY, "parse", *self._places])
+        if not result.success:
+            raise StitchlineError(f"dbt cannot read the project of the marts: {result.exception}")
+        self._manifest = _in_schema(result.result, self._schema)
+
     def build(
         self, variables: Mapping[str, Any], told: Callable[[str, int, int], None], stopping: threading.Event
     ) -> list[Finding]:
         """Makes every seed and model, runs every test, and returns what went wrong. `told` hears of each that is done:
-        its name, which it is of all, and how many there are.
+        its name, which it is of all, and how many there are. The project has been read.
 
-        Raises Stopped when `stopping` was set, and StitchlineError if the project cannot be read.
+        Raises Stopped when `stopping` was set, and StitchlineError if dbt cannot begin.
         """
         result = self._invoke(["build", "--vars", json.dumps(variables)], [_Listener(told, stopping)])
         if stopping.is_set():
@@ -141,14 +154,8 @@ class Project:
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
 
-        places = ["--project-dir", str(self.folder), "--profiles-dir", str(self.folder)]
-        if self._manifest is None:
-            read = dbtRunner().invoke([*_QUIETLY, "parse", *places])
-            if not read.success:
-                raise StitchlineError(f"dbt cannot read the project of the marts: {read.exception}")
-            self._manifest = _in_schema(read.result, self._schema)
         try:
-            return dbtRunner(self._manifest, callbacks=listeners).invoke([*_QUIETLY, *command, *places])
+            return dbtRunner(self._manifest, callbacks=listeners).invoke([*_QUIETLY, *command, *self._places])
         finally:
             DuckDBConnectionManager.close_all_connections()
 

@@ -1,8 +1,8 @@
 """The refresh of the marts: build apart, audit, publish. Whatever fails leaves what is published as it was.
 
 1. `pins` holds the moment still that the build sees.
-2. dbt makes every model in the build's own schema and runs every test there.
-3. The policy is checked: no mart without a contract, descriptions and a business test.
+2. The policy is checked: no mart without a contract, descriptions and a business test.
+3. dbt makes every model in the build's own schema and runs every test there.
 4. The build is compared with what is published.
 5. Views over the build take the place of the views over the last one, in one transaction.
 """
@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 
 KEPT: Final = 7
 """Builds that can be gone back to, the published one included."""
+
+
+_NAMED: Final = 8
+"""Findings that the message of a failed refresh names."""
 
 
 class RefreshFailed(StitchlineError):
@@ -115,8 +119,8 @@ def refresh(
         variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), **rules.variables}
         if changed_days is not None and before is not None:
             variables["previous_build"] = before.build_schema
-        found = [*project.build(variables, told, stopping), *breaches(project.folder)]
-        if found:
+        project.read()
+        if found := breaches(project.folder) or project.build(variables, told, stopping):
             raise RefreshFailed(build, found)
         marts = project.marts()
         with warehouse.reader() as reader:
@@ -235,9 +239,9 @@ def _why(build: Build, found: Sequence[Finding]) -> str:
         f"{finding.about}: {finding.says}"
         + (f" ({finding.failures:,} rows, kept in {finding.relation})" if finding.failures else "")
         + f" [{finding.what}]"
-        for finding in found[:3]
+        for finding in found[:_NAMED]
     )
-    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return (
         f"Build {build.build_id} is not published, what was published stays. {first}{more}. "
         f"`stitchline marts history` lists what failed; the rows are kept until the next refresh."

@@ -52,6 +52,7 @@ class Marts:
         self._one = threading.Lock()
         self.documentation = folder_of(settings) / "target" / "static_index.html"
         """The page on the marts, which a refresh writes."""
+        progress_file(settings).unlink(missing_ok=True)  # of a process that was killed
 
     def refresh(self, *, full: bool = False) -> dict[str, Any]:
         """Builds, tests and publishes the marts.

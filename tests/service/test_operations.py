@@ -148,8 +148,8 @@ def test_health_metrics_and_log(tmp_path: Path, valkey: EmbeddedValkey, own_kafk
         service.count("records_consumed_total", 5, 20)
     log = told(service.log)
     lines = [line["message"] for line in log]
+    assert [line for line in lines if line.startswith("the page is at")] == [f"the page is at {service.url}"]
     for state in (  # in this order, and each once
-        "the page is at",
         f"Redis at {valkey.url} does not answer",
         "Redis answers again",
         f"reading topic {run.topic} from offsets 0: 0, 1: 0",
