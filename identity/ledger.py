@@ -152,6 +152,17 @@ def aliased(con: duckdb.DuckDBPyConnection) -> set[str]:
     return {row[0] for row in con.execute(f"select distinct anonymous_id from ({_ALIASES})").fetchall()}
 
 
+def refused_aliases(con: duckdb.DuckDBPyConnection, devices: Collection[str] | None = None) -> list[str]:
+    """Those of `devices` (of all, if None) that aliases linked, all of which were refused since."""
+    narrowed = " and anonymous_id in (select id from asked_devices)" if devices is not None else ""
+    with _asked(con, "asked_devices", devices):
+        rows = con.execute(
+            f"(select anonymous_id from stream.identity_facts where kind = 'alias'{narrowed}) "
+            f"except (select anonymous_id from ({_ALIASES}{narrowed}))"
+        ).fetchall()
+    return [device for (device,) in rows]
+
+
 def facts_of(
     con: duckdb.DuckDBPyConnection, legal: LegalIds, logout_events: Collection[str], devices: pl.Series | None = None
 ) -> Iterator[tuple[str, list[Fact]]]:

@@ -143,7 +143,10 @@ class Stitcher:
         self._graph.save(states, committed, are_needed=False)
 
     def _told(self, con: duckdb.DuckDBPyConnection, devices: pl.Series | None) -> Iterator[tuple[str, DeviceState]]:
-        """The states of `devices` (all, if None) by what is stored."""
+        """The states of `devices` (all, if None) by what is stored. First, those that an alias linked until they turned
+        out to be users: others may come of them, but what is laid over their events has to be known to lie there."""
+        for turned in ledger.refused_aliases(con, devices):
+            yield turned, _NOTHING
         held = users_by_device(ledger.held(con, devices=devices))
         for device, facts in ledger.facts_of(con, self._legal, self._logout_events, devices):
             users = held.get(device)

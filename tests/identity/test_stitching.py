@@ -52,6 +52,12 @@ CASES = {
         [logout("g", 1.5, "v")],
         [alias("h", 5, "w", "v"), anon("i", 6, "v")],
     ],
+    "an alias of what turns out to be a user, who signs in on the device of that name": [
+        [alias("b", 1, "u", "v")],
+        [login("d", -45, "v", "e")],
+        RESTART,
+        [login("c", 5000, "v", "v"), anon("a", 3000, "v")],
+    ],
     "a device known by an e-mail alone, and a restart": [[email("a", 0)], RESTART, [login("b", 1, "u")]],
     "a fourth user, and then a fifth, on a browser that many share": [
         [anon("a", 0)],
@@ -83,17 +89,28 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("redis_is", ["kept", "lost"])
 @pytest.mark.parametrize("case", CASES)
-def test_facts_that_come_late_or_again(case: str, tmp_path: Path, redis_url: str) -> None:
+def test_facts_that_come_late_or_again(case: str, redis_is: str, tmp_path: Path, redis_url: str) -> None:
     world = World(tmp_path / "w.duckdb", redis_url)
-    with world.opened():
+    with world.opened(), redis.Redis.from_url(redis_url) as client:
         for commit in CASES[case]:
             if commit is RESTART:
-                world.restart()
+                world.restart(forget=redis_is == "lost")
             else:
                 world.commit(commit)
         world.checkpointer.finish(close_sessions=True)
         check(world, [said for commit in CASES[case] for said in commit])
+        held = states(world, client)
+        world.restart(forget=True)
+        assert states(world, client) == held, "what the ledger makes of it is what the commits made"
+
+
+def states(world: World, client: redis.Redis) -> dict[bytes, object]:
+    """What Redis holds of each device."""
+    world.graph.flush()
+    keys = client.scan_iter(f"stitchline:{{{world.warehouse.warehouse_id}}}:device:*")
+    return {key: client.get(key) for key in keys}
 
 
 def test_a_logout_that_carries_a_user_leaves_the_device_to_itself(tmp_path: Path, redis_url: str) -> None:
