@@ -64,8 +64,7 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self._process = psutil.Process(pid)
         self._cpu: list[tuple[float, float]] = []  # wall clock, CPU-seconds so far
-        self._peak = 0
-        self._peaks: list[tuple[float, int]] = []  # wall clock, highest RSS so far
+        self._rss: list[tuple[float, int]] = []  # wall clock, bytes
 
     def run(self) -> None:
         try:
@@ -74,15 +73,14 @@ class Watch(threading.Thread):
                     times, memory = self._process.cpu_times(), self._process.memory_info()
                 now = time.time()
                 self._cpu.append((now, times.user + times.system))
-                self._peak = max(self._peak, memory.rss)
-                self._peaks.append((now, self._peak))
+                self._rss.append((now, memory.rss))
                 time.sleep(SAMPLE_EVERY.total_seconds())
         except psutil.NoSuchProcess:
             pass
 
-    def peak_at(self, moment: float) -> int:
-        """The highest RSS seen up to `moment`, wall clock."""
-        return max((peak for at, peak in self._peaks if at <= moment), default=0)
+    def peak(self, until: float, since: float = 0.0) -> int:
+        """The highest RSS seen between two moments, wall clock."""
+        return max((rss for at, rss in self._rss if since <= at <= until), default=0)
 
     def cpu_at(self, at: datetime) -> float:
         """CPU-seconds used up to `at`, interpolated."""
@@ -161,7 +159,7 @@ def run_flow(bootstrap: str, topic: str, redis_url: str, warehouse: Path) -> Flo
         process_cpu_seconds=usage.ru_utime + usage.ru_stime,
         peak_rss=usage.ru_maxrss * _MAXRSS_UNIT,
         warehouse_bytes=warehouse.stat().st_size,
-        marked_rss=(watch.peak_at(offsets.done_at), watch.peak_at(time.time())),
+        marked_rss=(watch.peak(offsets.done_at), watch.peak(time.time())),
     )
 
 
@@ -177,33 +175,43 @@ class Reconciled:
 
 def run_reconcile(warehouse: Path) -> Reconciled:
     """`stitchline reconcile` over a warehouse that nobody holds. Raises RuntimeError if it fails."""
+    told, peak_rss = run_command("reconcile", "--warehouse", str(warehouse))
+    return Reconciled(told["sessions"], told["differing"], told["seconds"], peak_rss)
+
+
+def run_command(*arguments: str, **settings: str) -> tuple[dict[str, Any], int]:
+    """What `stitchline ARGUMENTS --json` answers, and its peak RSS in bytes. Raises RuntimeError if it does not."""
     process = subprocess.Popen(
-        [*_stitchline(), "reconcile", "--warehouse", str(warehouse), "--json"],
-        env=_without_settings(),
+        [*_stitchline(), *arguments, "--json"],
+        env=_without_settings() | settings,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     answer, usage = _reap(process, process.stdout)
     if process.returncode not in (0, 1) or not answer:
-        raise RuntimeError(f"the comparison ended with {process.returncode}")
-    told = json.loads(answer)
-    return Reconciled(told["sessions"], told["differing"], told["seconds"], usage.ru_maxrss * _MAXRSS_UNIT)
+        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}")
+    return json.loads(answer), usage.ru_maxrss * _MAXRSS_UNIT
 
 
 @contextmanager
-def running_service(bootstrap: str, topic: str, redis_url: str, warehouse: Path, port: int) -> Iterator[str]:
-    """`stitchline up` over `topic`, yields the address of its page; ended by SIGTERM, which has to work."""
+def running_service(
+    bootstrap: str, topic: str, redis_url: str, warehouse: Path, port: int, **settings: str
+) -> Iterator[tuple[str, Watch]]:
+    """`stitchline up` over `topic`, yields the address of its page and who watches its memory; ended by SIGTERM, which
+    has to work."""
     log = warehouse.with_suffix(".service.log")
     with log.open("w") as errors:
         process = subprocess.Popen(
             [*_stitchline(), "up", "--warehouse", str(warehouse), "--port", str(port)],
-            env=environment(bootstrap, redis_url) | {"STITCHLINE_KAFKA__TOPIC": topic},
+            env=environment(bootstrap, redis_url) | {"STITCHLINE_KAFKA__TOPIC": topic} | settings,
             stdout=errors,
             stderr=errors,
         )
+        watch = Watch(process.pid)
+        watch.start()
         try:
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{port}", watch
         finally:
             process.send_signal(signal.SIGTERM)
             try:

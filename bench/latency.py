@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,8 +60,11 @@ class _Probes:
         }
 
 
-def measure(bootstrap: str, topic: str, partitions: int, address: str, rate: int, duration: timedelta) -> Latency:
-    """Produces for WARM_UP and then `duration`, and watches the service at `address`.
+def measure(
+    bootstrap: str, topic: str, partitions: int, address: str, rate: int, ended: Callable[[timedelta], bool]
+) -> Latency:
+    """Produces for WARM_UP and then until `ended`, which hears how long that has been, and watches the service at
+    `address`.
 
     Raises RuntimeError if a probe never shows.
     """
@@ -68,7 +72,7 @@ def measure(bootstrap: str, topic: str, partitions: int, address: str, rate: int
     with httpx.Client(base_url=address, timeout=30) as client, ThreadPoolExecutor(1) as pool:
         _await_service(client, probes[0])
         counted_from = time.perf_counter() + WARM_UP.total_seconds()
-        producing = pool.submit(_produce, bootstrap, topic, probes, rate, WARM_UP + duration)
+        producing = pool.submit(_produce, bootstrap, topic, probes, rate, ended)
         latencies, questions = _watch(client, probes, producing, counted_from)
     return Latency(latencies, questions, producing.result())
 
@@ -85,14 +89,14 @@ def _await_service(client: httpx.Client, probes: _Probes) -> None:
             time.sleep(0.2)
 
 
-def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, duration: timedelta) -> float:
+def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, ended: Callable[[timedelta], bool]) -> float:
     """Sends events of now in small steps, and a probe now and then; the events a second that came of it."""
     loader = Loader(bootstrap, topic, **{"linger.ms": 5})
     rng = np.random.default_rng(5)
     run = f"{time.time_ns():x}"
     began = time.perf_counter()
     events = steps = number = 0
-    while (elapsed := time.perf_counter() - began) < duration.total_seconds():
+    while not ended(timedelta(seconds=(elapsed := time.perf_counter() - began)) - WARM_UP):
         due = int(elapsed * rate) - events
         if due > 0:
             at = np.full(due, time.time_ns() // 1_000_000)

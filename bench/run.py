@@ -19,12 +19,13 @@ import duckdb
 import numpy as np
 from rich.console import Console
 
-from bench import devices, identity, late, latency, machine
+from bench import devices, identity, late, latency, machine, marts
 from bench.devices import Devices
 from bench.flow import FlowRun, run_flow, run_reconcile, running_service
 from bench.identity import Identity
 from bench.late import LATE_SHARE, Late
 from bench.latency import Latency
+from bench.marts import Marts
 from bench.results import write_section
 from bench.workload import EVENT_BYTES, Workload
 from service.embedded import EmbeddedKafka, EmbeddedValkey
@@ -34,7 +35,7 @@ EVENTS_PER_DEVICE = 20
 LARGE = 10_000_000
 RUNS = 2  # with and without users, in turn; the better of each counts
 YARDSTICK_RUNS = 3  # before the flow and again after it; the best counts
-PARTS = ("throughput", "late", "devices", "identity")
+PARTS = ("throughput", "late", "devices", "identity", "marts")
 HOME = Path(".stitchline/bench")
 
 console = Console(stderr=True, highlight=False)
@@ -74,6 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
         "late events": lambda: late.report(description, _late(given.events)),
         "many devices": lambda: devices.report(description, _devices()),
         "identity": lambda: identity.report(description, _identity()),
+        "marts": lambda: marts.report(description, _marts()),
     }
     for part, (name, measured) in zip(PARTS, sections.items(), strict=True):
         if part not in given.parts:
@@ -151,8 +153,8 @@ def _check(flow: FlowRun, workload: Workload) -> None:
 def _latency(kafka: EmbeddedKafka, valkey: EmbeddedValkey, home: Path, rate: int, duration: timedelta) -> Latency:
     """On top of what the throughput part has stored."""
     warehouse = home / "warehouse.duckdb"
-    with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port()) as address:
-        live = latency.measure(kafka.bootstrap, "events", PARTITIONS, address, rate, duration)
+    with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port()) as (address, _):
+        live = latency.measure(kafka.bootstrap, "events", PARTITIONS, address, rate, lambda passed: passed >= duration)
     p50, p95, p99 = (live.percentile(share) for share in (50, 95, 99))
     console.print(
         f"visible in a funnel after p50 {p50:.2f} s, p95 {p95:.2f} s, p99 {p99:.2f} s "
@@ -179,7 +181,7 @@ def _late(events: int) -> Late:
         in_time, tenth_late = run(2, 0), run(3, LATE_SHARE)
         reconciled = run_reconcile(warehouse)
         _load(Workload(burst, count, number=4, late_share=LATE_SHARE), kafka, "--partitions", str(PARTITIONS - 1))
-        with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port()) as address:
+        with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port()) as (address, _):
             seconds, rate = late.watch_probes(kafka.bootstrap, "events", PARTITIONS - 1, address, burst)
     measured = Late(stored, in_time, tenth_late, reconciled, seconds, rate)
     console.print(
@@ -222,13 +224,40 @@ def _identity() -> Identity:
         refilled = min((identity.refill(warehouse, valkey.url) for _ in range(RUNS)), key=lambda one: one.seconds)
         with duckdb.connect(str(warehouse), read_only=True) as con:
             counted = con.execute("select count(distinct user_id) from stream.identity_facts").fetchone()
-        with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port()) as address:
+        with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port()) as (address, _):
             attributed = identity.watch_logins(kafka.bootstrap, "events", address)
     assert counted is not None
     measured = Identity(linked, unlinked, counted[0], refilled, attributed)
     console.print(
         f"with / without users {measured.ratio:.2f}; {refilled.devices / refilled.seconds:,.0f} links/s filled again, "
         f"{refilled.bytes_per_device:.0f} bytes a device; attributed after p95 {measured.percentile(95):.2f} s"
+    )
+    return measured
+
+
+def _marts() -> Marts:
+    """A full refresh by itself and by plain DuckDB, then a full and a nightly one beside the flow."""
+    with _services() as (kafka, valkey, home):
+        for workload in marts.HISTORY:
+            _load(workload, kafka)
+        warehouse = home / "warehouse.duckdb"
+        flow = run_flow(kafka.bootstrap, "events", valkey.url, warehouse)
+        alone = marts.refresh(warehouse)
+        plain = _python("bench.marts", "--warehouse", str(warehouse))
+        _load(marts.NIGHT, kafka)
+        run_flow(kafka.bootstrap, "events", valkey.url, warehouse)
+        nightly_alone = marts.refresh(warehouse)
+        settings = marts.SETTINGS
+        with running_service(kafka.bootstrap, "events", valkey.url, warehouse, _free_port(), **settings) as service:
+            full, nightly = (
+                marts.refresh_beside(kafka.bootstrap, "events", PARTITIONS, warehouse, service, full=full)
+                for full in (True, False)
+            )
+    measured = Marts(flow.stored, flow.sessions, alone, nightly_alone, plain, full, nightly)
+    console.print(
+        f"full {alone.seconds:.1f} s, beside the flow {measured.full[0].seconds:.1f} s, plain DuckDB "
+        f"{plain['seconds']:.1f} s; nightly {nightly_alone.seconds:.1f} s, beside the flow "
+        f"{measured.nightly[0].seconds:.1f} s, visible after p95 {measured.full[1].percentile(95):.2f} s"
     )
     return measured
 
