@@ -35,9 +35,9 @@ settings.load_profile(PROVE if os.environ.get("STITCHLINE_PROVE") == "1" else "d
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` is: as many as there are cores, for tests start processes that want some of them, too; and not
-    more than four, because each has a Kafka of its own."""
-    return min(os.cpu_count() or 1, 4)
+    """What `-n auto` is: one more than there are cores, for many tests wait most of their time; and not more than four,
+    because each has a Kafka of its own."""
+    return min((os.cpu_count() or 1) + 1, 4)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -254,9 +254,9 @@ def test_the_service_goes_on_through_all_of_it(
         service.until(stored, 600, 30)
         until(lambda: waits_for(service) == "", 10)
     said = "".join(service.log.rest())
-    assert said.count("does not answer") == 1
-    assert said.count("takes nothing") == 1
-    assert said.count("Redis answers again") == 2
+    silent, full = said.count("does not answer"), said.count("takes nothing")
+    assert (silent in (1, 2), full) == (True, 1), "on a busy machine a pause of Redis may pass for silence"
+    assert said.count("Redis answers again") == silent + full, "each is said once, and once that it is over"
     assert 1 <= said.count(LOST) <= 2  # what was killed may have kept all that it had
 
     steady = Run(tmp_path / "steady.duckdb", redis_url)

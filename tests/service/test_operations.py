@@ -27,16 +27,16 @@ READY: list[str] = []
 
 @dataclass
 class Watched:
-    """A service, asked the way a probe and Prometheus ask it: they do not wait."""
+    """A service, asked the way a probe and Prometheus ask it: they do not wait long."""
 
     url: str
     log: Log
 
     def ready(self) -> list[str]:
         """Why it is not."""
-        live = httpx.get(f"{self.url}/health/live", timeout=1)
+        live = httpx.get(f"{self.url}/health/live", timeout=5)
         assert (live.status_code, live.json()) == (200, {"status": "alive"})
-        answer = httpx.get(f"{self.url}/health/ready", timeout=1)
+        answer = httpx.get(f"{self.url}/health/ready", timeout=5)
         reasons = answer.json()["reasons"]
         assert answer.status_code == (503 if reasons else 200)
         return reasons
@@ -50,7 +50,7 @@ class Watched:
     def metrics(self) -> dict[str, float]:
         """Ours, by name; those of several partitions added up."""
         found: dict[str, float] = {}
-        for line in httpx.get(f"{self.url}/metrics", timeout=2).text.splitlines():
+        for line in httpx.get(f"{self.url}/metrics", timeout=5).text.splitlines():
             if line.startswith("stitchline_"):
                 name, value = line.removeprefix("stitchline_").rsplit(" ", 1)
                 name = re.sub(r',?(partition|topic)="[^"]*"', "", name).replace("{}", "").replace("{,", "{")
