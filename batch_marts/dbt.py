@@ -137,12 +137,12 @@ class Project:
             con.execute(f"create or replace table {table} as from ({node.compiled_code}) limit {_ROWS_KEPT}")
         return table
 
-    def document(self) -> None:
-        """Writes the documentation of what was built.
+    def document(self, variables: Mapping[str, Any]) -> None:
+        """Writes the documentation of what was built with these `variables`.
 
         Raises StitchlineError if that failed.
         """
-        result = self._invoke(["docs", "generate", "--static"], [])
+        result = self._invoke(["docs", "generate", "--static", "--vars", json.dumps(variables)], [])
         if not result.success:
             raise StitchlineError(f"The documentation of the marts cannot be written: {result.exception}")
 

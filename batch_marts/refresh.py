@@ -133,7 +133,7 @@ def refresh(
     with warehouse.transaction() as con:
         builds.tidy(con, build, rules.kept)
     try:
-        project.document()
+        project.document(variables)
     except StitchlineError as error:
         log.warning("%s", error)
     return build

@@ -1,9 +1,9 @@
 """How long an event takes from being produced to being counted in a funnel, while 5,000 others arrive every second.
 
-Among the load, devices of their own send "Probe N Sent" and "Probe N Seen", N being the partition that both are
-produced to. A funnel of these two steps is asked for over and over, one partition after the other: within a partition
-the order is kept, so the k-th device in the funnel is the k-th that was produced, and the time between is its latency,
-the interval between two questions included.
+Among the load, devices of their own send "Probe R N Sent" and "Probe R N Seen", R being the measurement and N the
+partition that both are produced to. A funnel of these two steps is asked for over and over, one partition after the
+other. Within a partition the order is kept, so the k-th device in the funnel is the k-th that was produced, and the
+time between is its latency, the interval between two questions included.
 """
 
 from __future__ import annotations
@@ -46,14 +46,19 @@ class Latency:
 class _Probes:
     """When each probe of one partition was produced, and how many have been seen."""
 
+    run: str
     partition: int
     produced: list[float] = field(default_factory=list)
     seen: int = 0
 
+    @property
+    def name(self) -> str:
+        return f"Probe {self.run} {self.partition}"
+
     def definition(self) -> dict[str, object]:
         return {
-            "name": f"probe {self.partition}",
-            "steps": [{"event": f"Probe {self.partition} Sent"}, {"event": f"Probe {self.partition} Seen"}],
+            "name": self.name,
+            "steps": [{"event": f"{self.name} Sent"}, {"event": f"{self.name} Seen"}],
             "order": "ordered",
             "window": "1 hour",
             "by": "device",
@@ -68,7 +73,8 @@ def measure(
 
     Raises RuntimeError if a probe never shows.
     """
-    probes = [_Probes(partition) for partition in range(partitions)]
+    run = f"{time.time_ns():x}"
+    probes = [_Probes(run, partition) for partition in range(partitions)]
     with httpx.Client(base_url=address, timeout=30) as client, ThreadPoolExecutor(1) as pool:
         _await_service(client, probes[0])
         counted_from = time.perf_counter() + WARM_UP.total_seconds()
@@ -93,7 +99,6 @@ def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, ended
     """Sends events of now in small steps, and a probe now and then; the events a second that came of it."""
     loader = Loader(bootstrap, topic, **{"linger.ms": 5})
     rng = np.random.default_rng(5)
-    run = f"{time.time_ns():x}"
     began = time.perf_counter()
     events = steps = number = 0
     while not ended(timedelta(seconds=(elapsed := time.perf_counter() - began)) - WARM_UP):
@@ -106,7 +111,7 @@ def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, ended
         if elapsed >= number * PROBE_EVERY.total_seconds():
             probe = probes[number % len(probes)]
             probe.produced.append(time.perf_counter())
-            loader.send_records(_probe(run, number, probe.partition))
+            loader.send_records(_probe(probe, number))
             number += 1
         steps += 1
         time.sleep(max(0.0, began + steps * TICK.total_seconds() - time.perf_counter()))
@@ -114,18 +119,18 @@ def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, ended
     return events / (time.perf_counter() - began)
 
 
-def _probe(run: str, number: int, partition: int) -> list[dict[str, object]]:
-    device = f"probe-{run}-{number}"
+def _probe(probe: _Probes, number: int) -> list[dict[str, object]]:
+    device = f"probe-{probe.run}-{number}"
     at = datetime.now(UTC)
     return [
         {
             "key": device.encode(),
-            "partition": partition,
+            "partition": probe.partition,
             "value": json.dumps(
                 {
                     "messageId": f"{device}-{step}",
                     "type": "track",
-                    "event": f"Probe {partition} {step}",
+                    "event": f"{probe.name} {step}",
                     "anonymousId": device,
                     "timestamp": at.isoformat(timespec="milliseconds"),
                 }
