@@ -1,5 +1,5 @@
-"""A seeded shop whose customers produce the demo's events, the funnels to look at them (`FUNNELS`), and what the shop's
-advertising cost (`shop_exports`)."""
+"""A seeded shop whose customers produce the demo's events, the funnels to look at them (`FUNNELS`), the shop's
+experiment (`EXPERIMENTS`), and what its advertising cost (`shop_exports`)."""
 
 from pathlib import Path
 
@@ -10,4 +10,7 @@ from demo.wire import Record
 FUNNELS = Path(__file__).parent / "funnels"
 """The folder of the demo's funnel definitions, one JSON file each."""
 
-__all__ = ["FUNNELS", "Record", "Shop", "Totals", "shop_exports"]
+EXPERIMENTS = Path(__file__).parent / "experiments.yml"
+"""What the demo's experiment is judged by."""
+
+__all__ = ["EXPERIMENTS", "FUNNELS", "Record", "Shop", "Totals", "shop_exports"]

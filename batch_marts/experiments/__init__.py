@@ -1,0 +1,22 @@
+"""Experiments: who saw which variation, what they did then, and how sure one can be that it made the difference.
+
+`definition` is what people write, `subjects` the SQL from events to moments, `formulas` and `statistics` the
+mathematics, `results` the table of it all, and `verdicts` what it comes to in words.
+"""
+
+from batch_marts.experiments.definition import Experiment, Metric, load_experiments
+from batch_marts.experiments.results import RESULTS_SCHEMA, analyse
+from batch_marts.experiments.subjects import EXPOSURE_EVENT, MOMENTS_SQL, SETTINGS, SUBJECTS_SQL, settings_table
+
+__all__ = [
+    "EXPOSURE_EVENT",
+    "MOMENTS_SQL",
+    "RESULTS_SCHEMA",
+    "SETTINGS",
+    "SUBJECTS_SQL",
+    "Experiment",
+    "Metric",
+    "analyse",
+    "load_experiments",
+    "settings_table",
+]
