@@ -6,17 +6,17 @@ mathematics, `results` the table of it all, and `verdicts` what it comes to in w
 
 from batch_marts.experiments.definition import Experiment, Metric, load_experiments
 from batch_marts.experiments.results import RESULTS_SCHEMA, analyse
-from batch_marts.experiments.subjects import EXPOSURE_EVENT, MOMENTS_SQL, SETTINGS, SUBJECTS_SQL, settings_table
+from batch_marts.experiments.subjects import EXPOSURE_EVENT, SETTINGS, moments_sql, settings_table, subjects_sql
 
 __all__ = [
     "EXPOSURE_EVENT",
-    "MOMENTS_SQL",
     "RESULTS_SCHEMA",
     "SETTINGS",
-    "SUBJECTS_SQL",
     "Experiment",
     "Metric",
     "analyse",
     "load_experiments",
+    "moments_sql",
     "settings_table",
+    "subjects_sql",
 ]

@@ -13,8 +13,8 @@ from batch_marts.experiments.definition import Experiment
 EXPOSURE_EVENT: Final = "Experiment Viewed"
 """Its properties experiment_id and variation_id say who saw what, as in the Segment spec."""
 
-SUBJECTS_SQL: Final = Path(__file__).with_name("subjects.sql").read_text(encoding="utf-8")
-MOMENTS_SQL: Final = Path(__file__).with_name("moments.sql").read_text(encoding="utf-8")
+_SUBJECTS: Final = Path(__file__).with_name("subjects.sql").read_text(encoding="utf-8")
+_MOMENTS: Final = Path(__file__).with_name("moments.sql").read_text(encoding="utf-8")
 
 SETTINGS: Final = pa.schema(
     [
@@ -48,6 +48,41 @@ def settings_table(experiments: Sequence[Experiment]) -> pa.Table:
         for metric in experiment.measured
     ]
     return pa.Table.from_pylist(rows, schema=SETTINGS)
+
+
+def subjects_sql(settings: str, events: str) -> str:
+    """The SQL of a row for each experiment, person and metric: experiment_id, person_id, variation_id (null if in
+    several), exposed_at, metric_name, value, earlier_value (of the 14 days before exposed_at).
+
+    `settings` is a query of SETTINGS, `events` one of person_id, name, event_at and properties (JSON).
+    """
+    return f"""\
+with experiment_settings as (
+{settings}
+),
+
+metric_events as (
+{events}
+),
+
+exposures as (
+    select
+        json_extract_string(properties, '$.experiment_id') as experiment_id,
+        json_extract_string(properties, '$.variation_id') as variation_id,
+        person_id,
+        event_at
+    from metric_events
+    where name = '{EXPOSURE_EVENT}'
+)
+
+from (
+{_SUBJECTS})
+"""
+
+
+def moments_sql(subjects: str) -> str:
+    """The SQL of a row for each experiment, variation and metric, of a query of rows of subjects_sql."""
+    return f"with subjects as (\n{subjects}\n)\n\nfrom (\n{_MOMENTS})\n"
 
 
 def _path(name: str | None) -> str | None:

@@ -1,5 +1,5 @@
 -- One row for each experiment, person and metric. Before it stand the CTEs
---   experiment_settings(experiment_id, start_at, end_at, metric_name, event_name, sum_path, once_path), a row per metric;
+--   experiment_settings(experiment_id, start_at, end_at, metric_name, event_name, sum_path, once_path), a row a metric;
 --   exposures(experiment_id, variation_id, person_id, event_at);
 --   metric_events(person_id, name, event_at, properties), at least the events that the settings name.
 -- variation_id is null for who was seen in several, and '' where the events do not say it.
@@ -44,10 +44,10 @@ summed as (
         experiment_id,
         person_id,
         metric_name,
-        count(*) filter (is_after) as after_count,
-        count(*) filter (not is_after) as earlier_count,
-        sum(amount) filter (is_after) as after_sum,
-        sum(amount) filter (not is_after) as earlier_sum
+        max(1) filter (is_after) as is_there,
+        max(1) filter (not is_after) as was_there,
+        sum(amount) filter (is_after) as amount,
+        sum(amount) filter (not is_after) as earlier_amount
     from told
     group by all
 )
@@ -58,10 +58,8 @@ select
     p.variation_id,
     p.exposed_at,
     s.metric_name,
-    cast(case when s.sum_path is null then coalesce(after_count, 0) > 0 else coalesce(after_sum, 0) end as double)
-        as value,
-    cast(case when s.sum_path is null then coalesce(earlier_count, 0) > 0 else coalesce(earlier_sum, 0) end as double)
-        as earlier_value
+    cast(coalesce(if(s.sum_path is null, is_there, amount), 0) as double) as value,
+    cast(coalesce(if(s.sum_path is null, was_there, earlier_amount), 0) as double) as earlier_value
 from people as p
 join experiment_settings as s on s.experiment_id = p.experiment_id
 left join summed as t
