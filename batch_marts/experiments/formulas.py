@@ -58,7 +58,7 @@ def adjusted(moments: Moments) -> Means:
     shared = _sum(weight * moments.covariance)
     spread = _sum(weight * moments.earlier_variance)
     theta = np.divide(shared, spread, out=np.zeros_like(shared), where=spread > 0)
-    whole = _sum(moments.persons * moments.earlier_mean) / _sum(moments.persons)
+    whole = _sum(moments.persons * moments.earlier_mean) / np.maximum(_sum(moments.persons), 1)
     freedom = _sum(weight)
     spent = np.where(theta == 0, 1.0, freedom / np.maximum(freedom - 1, 1))
     variance = moments.variance - 2 * theta * moments.covariance + theta**2 * moments.earlier_variance
