@@ -1,8 +1,8 @@
 """dbt in this process, on the open warehouse: prepares the project for one build, runs it, and says what happened.
 
-dbt works in a folder of its own, a copy of the project with what is generated: the model `mart_daily_metrics`, the
-documentation of the metrics, and the profile. It changes the process's working directory while it runs, which is why
-every path in the settings is absolute.
+dbt works in a folder of its own, a copy of the project with what is generated: the model `mart_daily_metrics`, two of
+experiments, the documentation of the metrics, and the profile. It changes the process's working directory while it
+runs, which is why every path in the settings is absolute.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from batch_marts.experiments import moments_sql, of_interest, subjects_sql
 from batch_marts.metrics import Metric, daily_metrics_sql, metrics_markdown
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError
@@ -33,6 +34,14 @@ _SCHEMA: Final = "build"
 """Where models are for dbt as it reads the project; it reads all of it again when that changes, which takes seconds."""
 _THREADS: Final = 2
 _ROWS_KEPT: Final = 1000
+
+_EXPERIMENTS: Final = "from {{ source('pinned', 'pinned_experiments') }}"
+_EVENTS: Final = f"""\
+select person_id, event_name as name, event_at, properties
+from {{{{ ref('int_events') }}}}
+where {of_interest("event_name", _EXPERIMENTS)}"""
+_SUBJECTS: Final = "{{ config(materialized='view') }}\n" + subjects_sql(_EXPERIMENTS, _EVENTS)
+_MOMENTS: Final = moments_sql("from {{ ref('int_experiment_subjects') }}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,9 @@ class Project:
             shutil.copyfile(source / name, self.folder / name)
         marts = self.folder / "models" / "marts"
         (marts / "mart_daily_metrics.sql").write_text(daily_metrics_sql(metrics), encoding="utf-8")
+        between = self.folder / "models" / "intermediate"
+        (between / "int_experiment_subjects.sql").write_text(_SUBJECTS, encoding="utf-8")
+        (between / "int_experiment_moments.sql").write_text(_MOMENTS, encoding="utf-8")
         documented = f"{{% docs metrics %}}\n{metrics_markdown(metrics)}\n{{% enddocs %}}\n"
         (marts / "metrics.md").write_text(documented, encoding="utf-8")
 

@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from batch_marts import builds
 from batch_marts.builds import Build
 from batch_marts.dbt import PROJECT, Finding, Project, Stopped
+from batch_marts.experiments import load_experiments, settings_table
 from batch_marts.metrics import METRICS, load_metrics
 from batch_marts.pins import pin
 from batch_marts.policy import breaches
+from sinks.tables import registered
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError, UsageError
 
@@ -56,6 +59,8 @@ class MartRules:
     folder: Path
     """Where dbt works, and the documentation is written."""
     metrics: Path = METRICS
+    experiments: Path | None = None
+    """A YAML file, or a folder of them; see batch_marts.experiments."""
     project: Path = PROJECT
     """The dbt project, a folder as this one."""
     own_hosts: tuple[str, ...] = ()
@@ -97,11 +102,12 @@ def refresh(
     the last ones. Days that nothing happened to since are carried over, unless it is to be `full`.
 
     Raises RefreshFailed if a test fails or a model cannot be made, with what and why, Stopped when `stopping` was set,
-    and DefinitionError if the metrics cannot be read.
+    and DefinitionError if the metrics or the experiments cannot be read.
     """
     stopping = stopping or threading.Event()
     metrics = load_metrics(rules.metrics)
-    digest = _digest(rules, funnels)
+    experiments = settings_table(load_experiments(rules.experiments))
+    digest = _digest(rules, funnels, experiments)
     began = datetime.now(UTC)
     with warehouse.transaction() as con:
         before = None if full else _to_carry_over(con, digest)
@@ -113,6 +119,8 @@ def refresh(
         with warehouse.reader() as reader:
             earlier = None if before is None or before.pin is None else (before.build_schema, before.pin)
             pinned, changed_days = pin(reader, build.build_schema, earlier, funnels.window, funnels.days)
+        with warehouse.transaction() as con, registered(con, "experiments", experiments):
+            con.execute(f"create table {build.build_schema}.pinned_experiments as from experiments")
         kind: builds.Kind = "full" if changed_days is None else "incremental"
         build = record(replace(build, kind=kind, pin=pinned, settings=digest))
         project = Project(warehouse, rules.folder, build.build_schema, metrics, rules.project)
@@ -185,13 +193,13 @@ def _recorded(warehouse: Warehouse, build: Build) -> Iterator[Callable[[Build], 
         raise
 
 
-def _digest(rules: MartRules, funnels: Funnels) -> str:
+def _digest(rules: MartRules, funnels: Funnels, experiments: pa.Table) -> str:
     """Of all that a build depends on besides the data."""
     told = hashlib.sha256()
     files = [path for part in ("models", "macros", "seeds") for path in (rules.project / part).rglob("*.*")]
     for file in [*sorted(files), rules.project / "dbt_project.yml", rules.metrics]:
         told.update(file.read_bytes())
-    others = [rules.own_hosts, dict(rules.variables), funnels.definitions]
+    others = [rules.own_hosts, dict(rules.variables), funnels.definitions, experiments.to_pylist()]
     told.update(json.dumps(others, sort_keys=True, default=str).encode())
     return told.hexdigest()
 

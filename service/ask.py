@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import httpx
 
+from batch_marts.experiments import Experiment, load_experiments
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
@@ -48,6 +49,9 @@ class _Unserved:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return ()
+
+    def experiments(self) -> Sequence[Experiment]:
+        return load_experiments(self.settings.experiments)
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         return reconcile(self.warehouse, self.settings.flow_rules(), since=since, mend=mend)

@@ -20,6 +20,7 @@ from funnels.definition import load_definition
 from service import logs, show
 from service.ask import ask
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of, time_of
+from service.experiments_commands import experiments
 from service.marts_commands import marts
 from service.settings import Settings
 from service.spend_commands import spend
@@ -43,6 +44,7 @@ identity = typer.Typer(no_args_is_help=True, help="Who is behind an id, and why;
 cli.add_typer(identity, name="identity")
 cli.add_typer(marts, name="marts")
 cli.add_typer(spend, name="spend")
+cli.command()(experiments)
 
 log = logging.getLogger("stitchline")
 

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException, Producer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from demo import FUNNELS, Record, Shop, shop_exports
+from demo import EXPERIMENTS, FUNNELS, Record, Shop, shop_exports
 from service.ask import address_file, shown
 from service.marts import folder_of
 from service.runtime import Addresses, Service, dependencies, home_of
@@ -34,7 +34,8 @@ def run_demo(settings: Settings, stopping: threading.Event, console: Console, da
     console.print("Starting Kafka and Valkey …")
     with dependencies(settings, kafka=True) as addresses:
         marts = settings.marts.model_copy(update={"own_hosts": settings.marts.own_hosts | {_HOST}})
-        settings = settings.model_copy(update={"funnels": settings.funnels or FUNNELS, "marts": marts})
+        shops = {"funnels": settings.funnels or FUNNELS, "experiments": settings.experiments or EXPERIMENTS}
+        settings = settings.model_copy(update=shops | {"marts": marts})
         with Service(settings, addresses, stopping, any_port=True) as service:
             shop = Shop(now=datetime.now(UTC), days=days)
             _fast_forward(shop, service, addresses, settings.kafka.topic, stopping, console)

@@ -142,6 +142,7 @@ class Marts:
             own_hosts=tuple(sorted(host.lower().removeprefix("www.") for host in marts.own_hosts)),
             variables=marts.variables,
             kept=marts.kept_builds,
+            experiments=self._settings.experiments,
             metrics=METRICS if marts.metrics is None else marts.metrics,
         )
 

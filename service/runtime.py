@@ -20,6 +20,7 @@ from typing import Any, Final
 import duckdb
 import uvicorn
 
+from batch_marts.experiments import Experiment, load_experiments
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
@@ -127,6 +128,7 @@ class Service:
         self._settings = settings
         self._stopping = stopping
         self._funnels = definitions(settings.funnels)
+        self._experiments = load_experiments(settings.experiments)
         self._failure: BaseException | None = None
         self._reconciling = threading.Lock()
         self._comparing: duckdb.DuckDBPyConnection | None = None
@@ -212,6 +214,9 @@ class Service:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return self._funnels
+
+    def experiments(self) -> Sequence[Experiment]:
+        return self._experiments
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
         """One at a time. What differs and is not mended is an error in the log."""

@@ -48,6 +48,14 @@ _FROM_ENVIRONMENT: Final = "env:"
 
 
 _absolute: Final = AfterValidator(Path.absolute)
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError("there is no such file or folder")
+    return path.absolute()
+
+
 """dbt changes the working directory while it runs, so no place is meant from where one happens to be."""
 
 
@@ -312,6 +320,9 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     funnels: Annotated[DirectoryPath, _absolute] | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."
+    )
+    experiments: Annotated[Path, AfterValidator(_there)] | None = Field(
+        default=None, description="What experiments are judged by, in YAML: a file, or a folder of them."
     )
 
     @classmethod

@@ -50,6 +50,11 @@ def settings_table(experiments: Sequence[Experiment]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SETTINGS)
 
 
+def of_interest(name: str, settings: str) -> str:
+    """The condition that an event of this `name`, a column, is an exposure or counts for a metric of `settings`."""
+    return f"({name} = '{EXPOSURE_EVENT}' or {name} in (select event_name from ({settings})))"
+
+
 def subjects_sql(settings: str, events: str) -> str:
     """The SQL of a row for each experiment, person and metric: experiment_id, person_id, variation_id (null if in
     several), exposed_at, metric_name, value, earlier_value (of the 14 days before exposed_at).

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, R
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from identity.rebuild import Judged
-from service import forgetting, people
+from service import experiments, forgetting, people
 from service.web import readings
 from service.web.metrics import Metrics
 from service.web.models import (
@@ -276,6 +276,19 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """
         for_the_owner(shown, "stitchline spend rates")
         return view.load_rates(asked)
+
+    @router.get("/api/experiments", tags=["experiments"], responses={404: {"model": Problem}})
+    def experiment_results(
+        asked: Annotated[str | None, Query(alias="id", description="This experiment alone.")] = None,
+    ) -> list[dict[str, Any]]:
+        """How the experiments stand now: the rows that `mart_experiment_results` would have."""
+        known = view.experiments()
+        chosen = [experiment for experiment in known if asked in (None, experiment.id)]
+        if asked is not None and not chosen:
+            names = ", ".join(experiment.id for experiment in known) or "none"
+            raise HTTPException(404, f"there is no experiment {asked[:100]!r}. Defined are: {names}")
+        with questions.reading("the experiments") as con:
+            return experiments.results(con, chosen)
 
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(

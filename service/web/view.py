@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 import duckdb
 
+from batch_marts.experiments import Experiment
 from flows.reconcile import Reconciliation
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
@@ -98,6 +99,10 @@ class ServiceView(Protocol):
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         """The named funnel definitions that the page offers; the first one is shown first."""
+        ...
+
+    def experiments(self) -> Sequence[Experiment]:
+        """What the experiments are judged by."""
         ...
 
     def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:

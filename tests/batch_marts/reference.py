@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import duckdb
+
+from tests.batch_marts.experiments.reference import Told
 
 Row = dict[str, Any]
 SEARCH = ("www.google.com", "duckduckgo.com")
@@ -106,6 +109,18 @@ def orders(con: duckdb.DuckDBPyConnection) -> list[Order]:
         person = people.of(row, row["event_at"], row["message_id"])
         assert person is not None
         found.setdefault(row["order_id"], Order(row["order_id"], person, row["event_at"], Decimal(row["revenue"])))
+    return list(found.values())
+
+
+def tracks(con: duckdb.DuckDBPyConnection) -> list[Told]:
+    """What people did, each event once, with whose it is."""
+    people = People(con)
+    found: dict[tuple[str | None, str], Told] = {}
+    for row in rows(con, "from stream.events where type = 'track' order by event_at, message_id"):
+        if not row["is_bot"] and row["anonymous_id"] not in people.bots:
+            person = people.of(row, row["event_at"], row["message_id"])
+            told = Told(person, row["name"], row["event_at"], json.loads(row["properties"] or "{}"))
+            found.setdefault((row["anonymous_id"], row["message_id"]), told)
     return list(found.values())
 
 

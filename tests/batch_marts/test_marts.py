@@ -15,14 +15,17 @@ from typing import Any
 import duckdb
 import pytest
 
-from demo import FUNNELS, Shop
+from batch_marts.experiments import load_experiments
+from demo import EXPERIMENTS, FUNNELS, Shop
 from demo.exports import MadeExport, shop_exports
 from funnels import load_definition, run_funnel
 from tests.batch_marts import reference
+from tests.batch_marts.experiments.reference import figures, subjects
 from tests.whole.runs import Run
 
 NOW = datetime(2026, 9, 21, 7, 30, tzinfo=UTC)
 DAYS = 9
+DIFFERENCE = ("difference", "difference_low", "difference_high")
 USD = {"USD": Decimal(1)}
 
 
@@ -55,6 +58,7 @@ def world(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = {
         "MARTS__OWN_HOSTS": '["larkhill.example"]',
         "FUNNELS": str(FUNNELS),
+        "EXPERIMENTS": str(EXPERIMENTS),
         "SPEND__ACCOUNTS": '{"x": {"currency": "USD"}, "pinterest": {"currency": "CAD"}}',
     }
     run = Run(folder / "w.duckdb", redis_url, settings=settings)
@@ -78,6 +82,7 @@ def test_a_refresh_publishes_every_mart(world: World) -> None:
     assert shown == {
         *("dim_campaign", "dim_channel", "dim_date", "dim_person", "fct_ad_spend_daily", "fct_conversions"),
         *("fct_events_daily", "fct_funnel_daily", "fct_sessions", "mart_acquisition", "mart_daily_metrics"),
+        "mart_experiment_results",
     }
     for mart in shown:
         assert world.query(f"select count(*) > 0 from marts.{mart}") == [(True,)], mart
@@ -263,6 +268,34 @@ def test_funnels_by_day(world: World) -> None:
         assert [count for (count,) in found] == [step.count for step in alone.steps]
 
 
+def test_the_experiment(world: World) -> None:
+    """Each figure of the shop's experiment, worked out person by person."""
+    (asked,) = load_experiments(EXPERIMENTS)
+    people = subjects(asked, reference.tracks(world.connection))
+    arms = Counter(person.variation for person in people.values())
+    assert min(arms["control"], arms["one-page"], arms[None]) > 0
+    rows = reference.rows(world.connection, "from marts.mart_experiment_results")
+    found = {(row["variation_id"], row["metric_name"]): row for row in rows}
+    assert set(found) == {(arm, metric.name) for arm in asked.arms for metric in asked.measured}
+    for row in rows:
+        assert (row["persons"], row["persons_in_several"], row["persons_elsewhere"]) == (
+            *(arms[row["variation_id"]], arms[None], 0),
+        )
+    for metric in asked.measured:
+        values = {
+            arm: [person.values[metric.name] for person in people.values() if person.variation == arm]
+            for arm in asked.arms
+        }
+        expected = figures(values["control"], values["one-page"])
+        control, other = (found[arm, metric.name] for arm in asked.arms)
+        assert (control["mean"], other["mean"]) == pytest.approx(expected.means)
+        assert (control["adjusted_mean"], other["adjusted_mean"]) == pytest.approx(expected.adjusted)
+        assert [other[name] for name in DIFFERENCE] == pytest.approx(expected.difference)
+        assert other["p_value"] == pytest.approx(expected.p_value)
+    assert found["control", "orders"]["mean"] > 0.2
+    assert found["one-page", "orders"]["verdict"] in ("too_few", "no_difference_yet", "better")
+
+
 def test_customers_and_prospects(world: World) -> None:
     people: dict[str, list[reference.Row]] = defaultdict(list)
     for row in reference.sessions(world.connection):
@@ -288,6 +321,25 @@ def a_copy(world: World, folder: Path) -> Run:
     """The same warehouse, to change."""
     shutil.copyfile(world.run.warehouse, folder / "w.duckdb")
     return Run(folder / "w.duckdb", world.run.redis_url, settings=world.run.settings)
+
+
+def test_experiments_now_are_those_of_the_marts(world: World, tmp_path: Path) -> None:
+    run = a_copy(world, tmp_path)
+    now = json.loads(run.command("experiments", "--json"))
+    published = reference.rows(world.connection, "from marts.mart_experiment_results")
+    assert len(now) == len(published) == 6
+    for rows in (now, published):
+        rows.sort(key=lambda row: (row["variation_id"], row["metric_name"]))
+    for told, row in zip(now, published, strict=True):
+        for time in ("first_exposed_at", "last_exposed_at", "as_of"):
+            assert datetime.fromisoformat(told.pop(time)) == row.pop(time)
+        assert told == pytest.approx(row)
+    shown = run.command("experiments", "one-page-checkout")
+    assert f"one-page: {published[-1]['verdict_sentence']}" in shown
+    refused = run.command("experiments", "two-page", exits=2)
+    assert "there is no experiment 'two-page'. Defined are: one-page-checkout" in refused
+    undefined = Run(run.warehouse, run.redis_url)
+    assert "No experiment is defined" in undefined.command("experiments")
 
 
 def test_going_back_and_what_there_was(world: World, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch_marts.experiments import RESULTS_SCHEMA, Experiment, analyse
+from batch_marts.experiments import Experiment
+from batch_marts.experiments.results import RESULTS_SCHEMA, analyse
 from tests.batch_marts.experiments import reference
 from tests.batch_marts.experiments.reference import Told
 from tests.batch_marts.experiments.worlds import START, experiment, exposure, moments

@@ -15,6 +15,7 @@ import duckdb
 import uvicorn
 from fastapi import FastAPI
 
+from batch_marts.experiments import Experiment
 from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
@@ -51,6 +52,7 @@ class Shop:
         self.write("insert into stream.warehouse values ('w', 'g', ?, ?, 'salt')", SCHEMA_VERSION, NOON)
         self.state = FlowState("running")
         self.definitions = funnels
+        self.trials: Sequence[Experiment] = ()
         self.reads = 0
 
     def reader(self) -> duckdb.DuckDBPyConnection:
@@ -62,6 +64,9 @@ class Shop:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return self.definitions
+
+    def experiments(self) -> Sequence[Experiment]:
+        return self.trials
 
     def rules(self) -> FlowRules:
         return FlowRules()

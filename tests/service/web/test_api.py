@@ -212,6 +212,7 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
     assert set(document["paths"]) == {
         "/api/backup",
         "/api/dead-letters",
+        "/api/experiments",
         "/api/funnel",
         "/api/funnels",
         "/api/identity",
