@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import timedelta
 
 import httpx
 import pytest
 
+from batch_marts.experiments import Experiment
 from service.web import FlowState, create_app
 from tests.service.web.shop import PURCHASE, Server, Shop, at
 
@@ -53,6 +55,41 @@ def test_a_funnel(reading_api: httpx.Client) -> None:
     assert [step["median_seconds"] for step in result["steps"]] == [None, 90, 240]
     assert result["steps"][2]["conversion"] == 0.5
     assert result["as_of"] == "2026-01-31T13:30:00Z"
+
+
+def test_experiments_as_they_stand(api: httpx.Client, shop: Shop) -> None:
+    assert api.get("/api/experiments").json() == []
+    shop.trials = [
+        Experiment.model_validate(
+            {
+                "id": "hats",
+                "variations": {"control": 1, "big": 1},
+                "minimum_effect": 0.1,
+                "metrics": [{"name": "spent", "event": "Paid", "sum": "total"}],
+            }
+        )
+    ]
+
+    def told(message_id: str, name: str, device: str, minute: float, properties: object, **columns: object) -> None:
+        shop.event(message_id, name, device, at(minute), properties=json.dumps(properties), **columns)
+
+    big = {"experiment_id": "hats", "variation_id": "big"}
+    for device in ("d1", "d2", "robot", "caught"):
+        told(f"{device}-seen", "Experiment Viewed", device, 2, big, is_bot=device == "robot")
+    told("d2-again", "Experiment Viewed", "d2", 3, big | {"variation_id": "control"})
+    told("d1-paid", "Paid", "d1", 3, {"total": 8})
+    told("d1-paid", "Paid", "d1", 20, {"total": 8}, offset=1)  # a copy, long after
+    told("u1-paid", "Paid", "d4", 30, {"total": 4}, user_id="u1", person_id="u1")  # the same person elsewhere
+    shop.write("insert into stream.bot_devices values ('caught', 'hours', ?)", at(0))
+    control, variation = api.get("/api/experiments", params={"id": "hats"}).json()
+    assert (control["variation_id"], control["persons"], control["mean"]) == ("control", 0, None)
+    assert (variation["persons"], variation["mean"], variation["persons_in_several"]) == (1, 12.0, 1)
+    assert (variation["first_exposed_at"], variation["as_of"]) == (
+        *("2026-01-31T12:02:00.000000Z", "2026-01-31T13:30:00.000000Z"),
+    )
+    assert (variation["verdict"], control["verdict"]) == ("too_few", None)
+    unknown = api.get("/api/experiments", params={"id": "hat"})
+    assert (unknown.status_code, "Defined are: hats" in unknown.json()["error"]) == (404, True)
 
 
 @pytest.mark.parametrize(
