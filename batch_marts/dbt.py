@@ -97,8 +97,9 @@ class Project:
         marts = self.folder / "models" / "marts"
         (marts / "mart_daily_metrics.sql").write_text(daily_metrics_sql(metrics), encoding="utf-8")
         between = self.folder / "models" / "intermediate"
-        (between / "int_experiment_subjects.sql").write_text(_SUBJECTS, encoding="utf-8")
-        (between / "int_experiment_moments.sql").write_text(_MOMENTS, encoding="utf-8")
+        if (between / "int_experiment_results.py").exists():
+            (between / "int_experiment_subjects.sql").write_text(_SUBJECTS, encoding="utf-8")
+            (between / "int_experiment_moments.sql").write_text(_MOMENTS, encoding="utf-8")
         documented = f"{{% docs metrics %}}\n{metrics_markdown(metrics)}\n{{% enddocs %}}\n"
         (marts / "metrics.md").write_text(documented, encoding="utf-8")
 

@@ -59,10 +59,10 @@ class MartRules:
     folder: Path
     """Where dbt works, and the documentation is written."""
     metrics: Path = METRICS
-    experiments: Path | None = None
-    """A YAML file, or a folder of them; see batch_marts.experiments."""
     project: Path = PROJECT
     """The dbt project, a folder as this one."""
+    experiments: Path | None = None
+    """A YAML file, or a folder of them; see batch_marts.experiments."""
     own_hosts: tuple[str, ...] = ()
     """The site's own hosts: a visit that comes from them is direct."""
     kept: int = KEPT

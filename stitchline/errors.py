@@ -13,7 +13,7 @@ StitchlineError
 ├── BackupError            a backup cannot be made, or is not one to restore
 ├── IdentityStoreError     Redis cannot be used
 ├── EmbeddedError          an embedded service did not start
-├── DefinitionError        a definition, of a funnel or of metrics, cannot be read
+├── DefinitionError        a definition, of a funnel, metrics or experiments, cannot be read
 └── FileRefused            a file of spend or of currency rates cannot be read for certain
     ├── FormUnknown        it is the export of no known platform
     └── TotalDiffers       what it adds up to is not what it says itself
@@ -82,7 +82,7 @@ class EmbeddedError(StitchlineError):
 
 
 class DefinitionError(StitchlineError):
-    """A definition, of a funnel or of metrics, cannot be read; facts: field, source."""
+    """A definition, of a funnel, metrics or experiments, cannot be read; facts: field, source."""
 
 
 class FileRefused(StitchlineError):
