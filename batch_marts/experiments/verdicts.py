@@ -85,14 +85,13 @@ def judge(
     few = [f"{persons[arm]:,} in {arm}" for arm in (experiment.control, variation) if persons[arm] < LEAST_PERSONS]
     if few:
         return Verdict("too_few", f"Too few persons: {' and '.join(few)}, and {LEAST_PERSONS} is the least of each.")
-    names = f"{variation} is %s than {experiment.control}"
     harmed = [finding for finding in guardrails if finding.is_sure and not finding.is_good]
     if harmed:
-        return Verdict("guardrail_harmed", f"{variation} harms {'; '.join(map(_told, harmed))}.")
+        return Verdict("guardrail_harmed", f"It harms {'; '.join(map(_told, harmed))}.")
     first = metrics[0]
     if first.is_sure:
         word: Word = "better" if first.is_good else "worse"
-        return Verdict(word, f"{names % word} in {_told(first)}.")
+        return Verdict(word, f"{word.capitalize()} than {experiment.control} in {_told(first)}.")
     least = experiment.minimum_effect
     if first.low is not None and first.high is not None and -least < first.low and first.high < least:
         return Verdict("no_worthwhile_difference", f"No difference of {_percent(least)} or more in {_told(first)}.")

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import yaml
 from batch_marts.builds import builds, published, schemas
 from batch_marts.dbt import PROJECT
 from batch_marts.refresh import Funnels, MartRules, RefreshFailed, Stopped, refresh, rollback
+from demo import EXPERIMENTS
 from sinks.warehouse import Warehouse
 from stitchline.errors import UsageError
 
@@ -170,6 +172,18 @@ def test_another_definition_of_a_funnel_works_out_every_day_anew(tmp_path: Path)
             refresh(warehouse, rules, Funnels(no_funnels, timedelta(), json.dumps(text))).kind
             for text in ("one", "one", "other")
         ]
+    assert kinds == ["full", "incremental", "full"]
+
+
+def test_another_definition_of_an_experiment_works_out_every_day_anew(tmp_path: Path) -> None:
+    text = EXPERIMENTS.read_text(encoding="utf-8")
+    file = tmp_path / "experiments.yml"
+    kinds = []
+    with Warehouse.open(tmp_path / "w.duckdb") as warehouse:
+        rules = replace(with_round(small_project(tmp_path / "project"), 1), experiments=file)
+        for told in (text, "# As before.\n" + text, text.replace("minimum_effect: 0.1", "minimum_effect: 0.2")):
+            file.write_text(told, encoding="utf-8")
+            kinds.append(refresh(warehouse, rules, FUNNELS).kind)
     assert kinds == ["full", "incremental", "full"]
 
 

@@ -172,6 +172,7 @@ def test_a_bad_file_is_one_clear_error(text: str, told: str) -> None:
         ("STITCHLINE_FLOW__COMMIT_INTERVAL", "1", "'1' is no duration"),
         ("STITCHLINE_KAFKA__CONFIG", "{", "environment: STITCHLINE_KAFKA__CONFIG must be JSON"),
         ("STITCHLINE_SESSIONS__LOGOUT_EVENTS", "Bye", "environment: STITCHLINE_SESSIONS__LOGOUT_EVENTS must be JSON"),
+        ("STITCHLINE_EXPERIMENTS", "none.yml", "experiments (STITCHLINE_EXPERIMENTS): there is no such file or folder"),
         ("STITCHLINE_WEB", "8080", "web (STITCHLINE_WEB)"),
         ("STITCHLINE_WEB", "all", "environment: STITCHLINE_WEB must be JSON"),
     ],

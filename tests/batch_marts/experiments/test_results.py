@@ -77,14 +77,14 @@ def test_better() -> None:
     # By hand: 500 persons' worth, so 3.0835 standard errors; of means with variances 0.16016 and 0.21021 per person.
     assert verdict(experiment(), did("control", 1000, 200) + did("new", 1000, 300)) == (
         "better",
-        "new is better than control in orders: 30.0 % against 20.0 %, +50.0 % (+17.9 % to +94.0 %).",
+        "Better than control in orders: 30.0 % against 20.0 %, +50.0 % (+17.9 % to +94.0 %).",
     )
 
 
 def test_worse() -> None:
     word, sentence = verdict(experiment(), did("control", 1000, 300) + did("new", 1000, 200))
     assert word == "worse"
-    assert sentence.startswith("new is worse than control in orders: 20.0 % against 30.0 %, −33.3 %")
+    assert sentence.startswith("Worse than control in orders: 20.0 % against 30.0 %, −33.3 %")
 
 
 def test_fewer_of_what_is_bad_is_better() -> None:
@@ -116,7 +116,7 @@ def test_a_harmed_guardrail_goes_above_a_better_metric() -> None:
     events += did("control", 1000, 2, "Refunded")
     word, sentence = verdict(experiment(guardrails=[REFUNDS]), events)
     assert word == "guardrail_harmed"
-    assert sentence.startswith("new harms refunds: 6.0 % against 0.2 %")
+    assert sentence.startswith("It harms refunds: 6.0 % against 0.2 %")
     fewer = did("control", 1000, 60, "Refunded") + did("control", 1000, 200) + did("new", 1000, 300)
     assert verdict(experiment(guardrails=[REFUNDS]), fewer)[0] == "better"
 
@@ -166,7 +166,7 @@ def test_values_that_are_all_the_same() -> None:
 def test_a_control_with_nothing_has_no_lift() -> None:
     row = results(experiment(), did("control", 500) + did("new", 500, 100))["new", "orders"]
     assert (row["lift"], row["sequential_low"]) == (None, None)
-    assert row["verdict_sentence"] == "new is better than control in orders: 20.0 % against 0.0 %."
+    assert row["verdict_sentence"] == "Better than control in orders: 20.0 % against 0.0 %."
 
 
 def test_who_is_left_out_is_counted() -> None:
