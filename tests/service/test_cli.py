@@ -73,6 +73,7 @@ def test_all_commands_of_the_design_are_there() -> None:
         "spend rates",
         "reconcile",
         "doctor",
+        "experiments",
         "backup",
         "restore",
     }
