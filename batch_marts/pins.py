@@ -79,6 +79,9 @@ select event_row from copies
 qualify row_number() over (partition by anonymous_id, message_id order by event_at, "partition", "offset") > 1
 """
 
+_DAY: Final = "cast(make_timestamp(epoch_us(event_at)) as date)"
+"""The UTC day of an event; a cast by itself takes sixteen times as long."""
+
 _CHANGED_DAYS: Final = """
 with devices as (
     -- Whose events these are was not what it is, or is no longer.
@@ -106,19 +109,19 @@ people as (
     )
 )
 
-select cast(event_at as date) as changed_day from stream.events where rowid between $from_row and $last_row
+select {day} as changed_day from stream.events where rowid between $from_row and $last_row
 union
-select cast(event_at as date) from copies
+select {day} from copies
 union
-select cast(e.event_at as date)
+select {day}
 from stream.events as e
 join devices as d on d.anonymous_id = e.anonymous_id and e.event_at between d.from_at and d.to_at
 where e.rowid <= $last_row
 union
-select cast(event_at as date) from stream.events
+select {day} from stream.events
 where rowid <= $last_row and person_id in (from people)
 union
-select cast(e.event_at as date)
+select {day}
 from stream.events as e
 join {now}.pinned_overrides as o on o.anonymous_id = e.anonymous_id and o.person_id in (from people)
     and e.event_at between o.from_at and o.to_at
@@ -205,9 +208,9 @@ def _find_changes(
     if before is None:
         con.execute(f"create table {schema}.pinned_changed_days (changed_day date)")
     else:
+        changed = _CHANGED_DAYS.format(now=schema, before=before[0], day=_DAY)
         con.execute(
-            f"create table {schema}.pinned_changed_days as {_CHANGED_DAYS.format(now=schema, before=before[0])}",
-            {"from_row": first_new, "last_row": last_row},
+            f"create table {schema}.pinned_changed_days as {changed}", {"from_row": first_new, "last_row": last_row}
         )
         days = [day for (day,) in con.execute(f"from {schema}.pinned_changed_days").fetchall()]
     con.execute("drop table copies")

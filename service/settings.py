@@ -251,6 +251,9 @@ class MartsSettings(_Section):
         default=frozenset(), description="The site's own hosts: a visit that they refer to themselves is direct."
     )
     kept_builds: int = Field(default=7, ge=1, description="Builds that `marts rollback` can go back to.")
+    memory_limit: Annotated[str, AfterValidator(_size)] = Field(
+        default="2GB", description="What DuckDB may use while the marts are refreshed; and all cores."
+    )
     variables: dict[str, Any] = Field(
         default_factory=dict, description="Variables of the dbt project, such as order_event or look_back_days."
     )

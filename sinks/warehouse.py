@@ -253,6 +253,24 @@ class Warehouse:
         """Whether a connection of this process still has the file."""
         return str(self.path.resolve()) in {file.path for file in psutil.Process().open_files()}
 
+    @contextmanager
+    def allowed(self, memory_limit: str, threads: int) -> Iterator[None]:
+        """Lets DuckDB use so much as long as the block lasts, whoever asks it."""
+        with self.reader() as con:
+            before = con.execute("select current_setting('threads')").fetchone()
+            assert before is not None
+            con.execute(f"set global memory_limit = '{memory_limit}'")
+            con.execute(f"set global threads = {threads}")
+        try:
+            yield
+        finally:
+            with self.reader() as con:
+                con.execute(f"set global threads = {before[0]}")
+                if (usual := self.config.get("memory_limit")) is not None:
+                    con.execute(f"set global memory_limit = '{usual}'")
+                else:
+                    con.execute("reset global memory_limit")
+
     def replace_file(
         self,
         make: Callable[[duckdb.DuckDBPyConnection, Path], object],

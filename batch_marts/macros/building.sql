@@ -17,10 +17,10 @@ union all
 {% endif %}
 {%- endmacro %}
 
-{# A condition: the day of this time has to be worked out. #}
-{% macro is_changed(time) -%}
+{# A condition: this day has to be worked out. #}
+{% macro is_changed_day(day) -%}
 {% if carries_over() %}
-cast({{ time }} as date) in (select changed_day from {{ source('pinned', 'pinned_changed_days') }})
+{{ day }} in (select changed_day from {{ source('pinned', 'pinned_changed_days') }})
 {%- else -%}
 true
 {%- endif %}

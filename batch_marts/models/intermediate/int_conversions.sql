@@ -15,7 +15,7 @@ select
     'sign_up',
     person_id,
     account_created_at,
-    cast(account_created_at as date),
+    {{ utc_day('account_created_at') }},
     cast(0 as decimal(18, 2)),
     false
 from {{ ref('int_sign_ups') }}

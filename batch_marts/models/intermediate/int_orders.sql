@@ -1,23 +1,7 @@
 -- Orders, each once by its order_id, with revenue in US dollars at the day's rate, and what was given back since.
-with told as (
-    select
-        event_row,
-        coalesce(json_extract_string(properties, '$.order_id'), message_id) as order_id,
-        event_name,
-        message_id,
-        person_id,
-        event_at,
-        event_date,
-        try_cast(coalesce(json_extract_string(properties, '$.revenue'), json_extract_string(properties, '$.total')) as decimal(18, 4))
-            as amount,
-        upper(coalesce(json_extract_string(properties, '$.currency'), 'USD')) as currency
-    from {{ ref('int_events') }}
-    where event_name in ('{{ var("order_event") }}', '{{ var("refund_event") }}') and event_type = 'track'
-),
-
-valued as (
+with valued as (
     select told.*, told.amount * rates.usd as amount_usd
-    from told
+    from {{ ref('int_order_events') }} as told
     asof left join {{ ref('stg_currency_rates') }} as rates
         on rates.currency = told.currency and rates.rate_date <= told.event_date
 ),

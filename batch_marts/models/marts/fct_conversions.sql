@@ -1,30 +1,43 @@
--- Each conversion with each visit in its look-back window, and how much of it the visit is given by each model.
-with paths as (
+-- Each conversion with each visit in its look-back window, and how much of it the visit is given by each model. The
+-- visits in the window of one conversion follow each other among those of the person: which of them each is, is a
+-- difference.
+with conversions as (
     select
-        c.conversion_id,
-        c.conversion_type,
-        c.person_id,
-        c.converted_at,
-        c.conversion_date,
-        c.value_usd,
-        c.is_first_order,
+        *,
+        row_number() over () as number,
+        epoch_us(converted_at) as converted_us,
+        converted_at - interval {{ var('look_back_days') }} day as since
+    from {{ ref('int_conversions') }}
+),
+
+touchpoints as (
+    select *, epoch_us(started_at) as started_us from {{ ref('int_touchpoints') }}
+),
+
+{%- set visits %}
+    from conversions as c
+    left join touchpoints as t on t.person_id = c.person_id and t.started_at between c.since and c.converted_at
+{%- endset %}
+{%- set decay = "coalesce(exp((t.started_us - c.converted_us) * (ln(2.0) / (" ~ var('half_life_days') ~ " * 86400e6))), 1.0)" %}
+
+wholes as (
+    select c.number, min(t.visit_number) as first_visit, count(*) as touch_count, sum({{ decay }}) as decay
+    {{ visits }}
+    group by c.number
+),
+
+paths as (
+    select
+        c.*,
         t.session_id,
         t.started_at as touched_at,
+        coalesce(t.visit_number - wholes.first_visit, 0) + 1 as touch_number,
+        wholes.touch_count,
         coalesce(t.channel, 'none') as channel,
         coalesce(t.campaign_key, {{ campaign_key("'none'", "'(none)'") }}) as campaign_key,
-        row_number() over visits as touch_number,
-        count(*) over whole as touch_count,
-        case
-            when t.session_id is null then 1.0
-            else pow(2.0, -date_diff('microsecond', t.started_at, c.converted_at) / ({{ var('half_life_days') }} * 86400e6))
-        end as decay
-    from {{ ref('int_conversions') }} as c
-    left join {{ ref('int_touchpoints') }} as t
-        on t.person_id = c.person_id
-        and t.started_at between c.converted_at - interval {{ var('look_back_days') }} day and c.converted_at
-    window
-        visits as (partition by c.conversion_id order by t.started_at, t.session_id),
-        whole as (partition by c.conversion_id)
+        {{ decay }} / wholes.decay as time_decay
+    {{ visits }}
+    join wholes on wholes.number = c.number
 )
 
 select
@@ -50,5 +63,5 @@ select
         when touch_number in (1, touch_count) then 0.4e0
         else 0.2e0 / (touch_count - 2)
     end as position_based,
-    cast(decay / sum(decay) over (partition by conversion_id) as double) as time_decay
+    cast(time_decay as double) as time_decay
 from paths

@@ -7,7 +7,7 @@ select
     session_date,
     started_at,
     ended_at,
-    cast(date_diff('second', started_at, ended_at) as bigint) as duration_seconds,
+    (epoch_us(ended_at) - epoch_us(started_at)) // 1000000 as duration_seconds,
     event_count,
     page_count,
     entry_path,

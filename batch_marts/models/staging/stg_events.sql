@@ -8,7 +8,7 @@ select
     user_id,
     person_id as committed_person_id,
     event_at,
-    cast(event_at as date) as event_date,
+    {{ utc_day('event_at') }} as event_date,
     received_at,
     path,
     referrer,

@@ -5,7 +5,7 @@ select
     person_id as committed_person_id,
     started_at,
     ended_at,
-    cast(started_at as date) as session_date,
+    {{ utc_day('started_at') }} as session_date,
     event_count,
     page_count,
     entry_path,
