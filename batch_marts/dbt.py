@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from batch_marts.experiments import moments_sql, of_interest, subjects_sql
+from batch_marts.experiments import moments_sql, subjects_sql
 from batch_marts.metrics import Metric, daily_metrics_sql, metrics_markdown
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError
@@ -36,10 +36,10 @@ _THREADS: Final = 2
 _ROWS_KEPT: Final = 1000
 
 _EXPERIMENTS: Final = "from {{ source('pinned', 'pinned_experiments') }}"
-_EVENTS: Final = f"""\
+_EVENTS: Final = """\
 select person_id, event_name as name, event_at, properties
-from {{{{ ref('int_events') }}}}
-where {of_interest("event_name", _EXPERIMENTS)}"""
+from {{ ref('int_events') }}
+where event_name in ({% for name in var('experiment_events', []) %}{{ text(name) }}, {% endfor %}'')"""
 _SUBJECTS: Final = "{{ config(materialized='view') }}\n" + subjects_sql(_EXPERIMENTS, _EVENTS)
 _MOMENTS: Final = moments_sql("from {{ ref('int_experiment_subjects') }}")
 

@@ -135,9 +135,9 @@ def pin(
     before: tuple[str, Pin] | None,
     window: timedelta,
     funnel_days: Callable[[duckdb.DuckDBPyConnection, datetime | None], str],
-) -> tuple[Pin, int | None]:
-    """Makes `schema` with the pinned tables, in one transaction of `con`. Returns what was pinned, and how many days
-    have to be worked out; None for all.
+) -> tuple[Pin, list[date] | None]:
+    """Makes `schema` with the pinned tables, in one transaction of `con`. Returns what was pinned, and the days to work
+    out, None for all.
 
     `before` is the schema and the moment of the build whose days are carried over, None to work out all of them; then
     they are worked out, too, if rows have moved since. `window` is the longest of the funnels: an entry so long before
@@ -178,7 +178,7 @@ def pin(
         con.execute("rollback")
         raise
     con.execute("commit")
-    return pinned, None if days is None else len(days)
+    return pinned, days
 
 
 def _midnight(day: date) -> datetime:

@@ -26,7 +26,7 @@ import pyarrow as pa
 from batch_marts import builds
 from batch_marts.builds import Build
 from batch_marts.dbt import PROJECT, Finding, Project, Stopped
-from batch_marts.experiments import load_experiments, settings_table
+from batch_marts.experiments import events_of, load_experiments, settings_table
 from batch_marts.metrics import METRICS, load_metrics
 from batch_marts.pins import pin
 from batch_marts.policy import breaches
@@ -106,8 +106,9 @@ def refresh(
     """
     stopping = stopping or threading.Event()
     metrics = load_metrics(rules.metrics)
-    experiments = settings_table(load_experiments(rules.experiments))
-    digest = _digest(rules, funnels, experiments)
+    experiments = load_experiments(rules.experiments)
+    in_experiments = settings_table(experiments)
+    digest = _digest(rules, funnels, in_experiments)
     began = datetime.now(UTC)
     with warehouse.transaction() as con:
         before = None if full else _to_carry_over(con, digest)
@@ -119,14 +120,16 @@ def refresh(
         with warehouse.reader() as reader:
             earlier = None if before is None or before.pin is None else (before.build_schema, before.pin)
             pinned, changed_days = pin(reader, build.build_schema, earlier, funnels.window, funnels.days)
-        with warehouse.transaction() as con, registered(con, "experiments", experiments):
+        with warehouse.transaction() as con, registered(con, "experiments", in_experiments):
             con.execute(f"create table {build.build_schema}.pinned_experiments as from experiments")
         kind: builds.Kind = "full" if changed_days is None else "incremental"
         build = record(replace(build, kind=kind, pin=pinned, settings=digest))
         project = Project(warehouse, rules.folder, build.build_schema, metrics, rules.project)
-        variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), **rules.variables}
+        variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), "experiment_events": events_of(experiments)}
+        variables |= rules.variables
         if changed_days is not None and before is not None:
-            variables["previous_build"] = before.build_schema
+            since = min(changed_days, default=pinned.as_of.date())
+            variables |= {"previous_build": before.build_schema, "changed_since": since.isoformat()}
         project.read()
         if found := breaches(project.folder) or project.build(variables, told, stopping):
             raise RefreshFailed(build, found)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import duckdb
 
-from batch_marts.experiments import Experiment, moments_sql, of_interest, settings_table, subjects_sql
+from batch_marts.experiments import Experiment, events_of, moments_sql, settings_table, subjects_sql
 from funnels.query import PEOPLE
 from service.web.rows import json_rows
 from sinks.tables import registered
@@ -17,7 +17,7 @@ from sinks.tables import registered
 _EVENTS: Final = f"""\
 select coalesce(m.merged_into, o.person_id, e.person_id) as person_id, e.name, e.event_at, e.properties
 from {PEOPLE}
-where {of_interest("e.name", "from experiments")}
+where list_contains($events, e.name)
   and not e.is_bot and (e.anonymous_id is null or e.anonymous_id not in (select anonymous_id from stream.bot_devices))
 qualify row_number() over (
     partition by e.anonymous_id, e.message_id order by e.event_at, e."partition", e."offset"
@@ -33,6 +33,6 @@ def results(con: duckdb.DuckDBPyConnection, experiments: Sequence[Experiment]) -
     row = con.execute(_AS_OF).fetchone()
     as_of = row[0] if row is not None and row[0] is not None else datetime.now(UTC)
     with registered(con, "experiments", settings_table(experiments)):
-        moments = con.execute(_MOMENTS).to_arrow_table()
+        moments = con.execute(_MOMENTS, {"events": events_of(experiments)}).to_arrow_table()
     table = analyse(experiments, moments, as_of)
     return json_rows(table, [""] * table.num_columns)

@@ -9,8 +9,8 @@ from batch_marts.experiments.definition import Experiment, Metric, load_experime
 from batch_marts.experiments.subjects import (
     EXPOSURE_EVENT,
     SETTINGS,
+    events_of,
     moments_sql,
-    of_interest,
     settings_table,
     subjects_sql,
 )
@@ -20,9 +20,9 @@ __all__ = [
     "SETTINGS",
     "Experiment",
     "Metric",
+    "events_of",
     "load_experiments",
     "moments_sql",
-    "of_interest",
     "settings_table",
     "subjects_sql",
 ]

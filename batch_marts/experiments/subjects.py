@@ -50,9 +50,9 @@ def settings_table(experiments: Sequence[Experiment]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SETTINGS)
 
 
-def of_interest(name: str, settings: str) -> str:
-    """The condition that an event of this `name`, a column, is an exposure or counts for a metric of `settings`."""
-    return f"({name} = '{EXPOSURE_EVENT}' or {name} in (select event_name from ({settings})))"
+def events_of(experiments: Sequence[Experiment]) -> list[str]:
+    """The names of the events that exposures and the metrics of `experiments` are made of."""
+    return sorted({EXPOSURE_EVENT, *(metric.event for one in experiments for metric in one.measured)})
 
 
 def subjects_sql(settings: str, events: str) -> str:

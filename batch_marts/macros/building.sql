@@ -17,10 +17,11 @@ union all
 {% endif %}
 {%- endmacro %}
 
-{# A condition: this day has to be worked out. #}
-{% macro is_changed_day(day) -%}
+{# A condition: this day has to be worked out. With the `time` that it is the day of, older rows need not be read. #}
+{% macro is_changed_day(day, time=none) -%}
 {% if carries_over() %}
 {{ day }} in (select changed_day from {{ source('pinned', 'pinned_changed_days') }})
+{% if time %}and {{ time }} >= timestamptz '{{ var('changed_since') }} 00:00:00+00'{% endif %}
 {%- else -%}
 true
 {%- endif %}

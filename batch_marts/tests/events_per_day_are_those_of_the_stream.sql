@@ -10,7 +10,7 @@ with mart as (
 stream as (
     select event_date, count(*) as events
     from {{ ref('stg_events') }}
-    where {{ is_changed_day('event_date') }}
+    where {{ is_changed_day('event_date', 'event_at') }}
       and not is_bot and (anonymous_id is null or anonymous_id not in (from {{ ref('stg_bot_devices') }}))
     group by all
 )

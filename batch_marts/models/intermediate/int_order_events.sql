@@ -13,4 +13,4 @@ select
     upper(coalesce(json_extract_string(properties, '$.currency'), 'USD')) as currency
 from {{ ref('int_events') }}
 where event_name in ('{{ var("order_event") }}', '{{ var("refund_event") }}') and event_type = 'track'
-  and {{ is_changed_day('event_date') }}
+  and {{ is_changed_day('event_date', 'event_at') }}

@@ -7,7 +7,7 @@ with fresh as (
         count(*) as event_count,
         count(distinct person_id) as person_count
     from {{ ref('int_events') }}
-    where {{ is_changed_day('event_date') }}
+    where {{ is_changed_day('event_date', 'event_at') }}
     group by all
 )
 

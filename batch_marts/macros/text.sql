@@ -1,0 +1,4 @@
+{# A value as SQL has it. #}
+{% macro text(value) -%}
+'{{ value | replace("'", "''") }}'
+{%- endmacro %}
