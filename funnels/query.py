@@ -92,6 +92,7 @@ def compile_funnel(definition: FunnelDefinition, as_of: datetime | None = None) 
     """
     bind = _Binder()
     tables = _tables(definition, bind)
+    tables["best"] = _best(definition)
     tables["known"] = f"select {_known_until(as_of, bind)} as as_of"
     return Query(f"{_with(tables)}\n{_answer(definition, bind)}", bind.values)
 
@@ -108,15 +109,15 @@ def compile_days(definition: FunnelDefinition) -> Query:
         from best, unnest([{", ".join(steps)}]) as steps (step)
         group by all
     """
-    return Query(f"{_with(_tables(definition, bind, of_each=_DAY))}\n{answer}", bind.values)
+    tables = _tables(definition, bind)
+    tables["best"] = f"""
+        select max(reached) as reached, at_1 // 86_400_000_000 as day from entries_{len(steps)} group by subject, day
+    """
+    return Query(f"{_with(tables)}\n{answer}", bind.values)
 
 
-_DAY: Final = "at_1 // 86_400_000_000 as day"
-"""The UTC day of an entry, since 1970."""
-
-
-def _tables(definition: FunnelDefinition, bind: _Binder, of_each: str | None = None) -> dict[str, str]:
-    """The common table expressions up to `best`, by name; of each subject one entry, or `of_each` of its days."""
+def _tables(definition: FunnelDefinition, bind: _Binder) -> dict[str, str]:
+    """The common table expressions up to the entries as they stand in the end, by name."""
     competing = alike(definition.steps)
     tables: dict[str, str] = {
         "matched": _matched(definition, bind),
@@ -130,7 +131,6 @@ def _tables(definition: FunnelDefinition, bind: _Binder, of_each: str | None = N
     tables["entries_1"] = _entries(definition, competing, bind)
     for reached in range(1, len(definition.steps)):
         tables |= _advance(definition, competing, reached, bind)
-    tables["best"] = _best(definition, competing, of_each)
     return tables
 
 
@@ -351,16 +351,16 @@ def _sets(positions: range, competing: list[list[int]]) -> Iterator[tuple[int, .
             yield from itertools.combinations(left, size)
 
 
-def _best(definition: FunnelDefinition, competing: list[list[int]], of_each: str | None) -> str:
-    """A subject's one result, or one `of_each`: the entry that got furthest, the earliest of these."""
+def _best(definition: FunnelDefinition) -> str:
+    """A subject's one result: the entry that got furthest, the earliest of these."""
     steps = len(definition.steps)
     own = [f"at_{step}" for step in range(1, steps + 1)] + ["value"] * bool(definition.breakdown)
     columns = ", ".join(f"'{name}': {name}" for name in own)
-    order = "(-reached, at_1, message_id)" if competing or definition.breakdown else "(-reached, at_1)"
+    order = "(-reached, at_1, message_id)" if alike(definition.steps) or definition.breakdown else "(-reached, at_1)"
     return f"""
-        select unnest(arg_min({{'reached': reached, {columns}}}, {order})){f", {of_each}" if of_each else ""}
+        select unnest(arg_min({{'reached': reached, {columns}}}, {order}))
         from entries_{steps}
-        group by subject{f", {of_each.split(' as ')[-1]}" if of_each else ""}
+        group by subject
     """
 
 

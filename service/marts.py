@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -60,7 +59,7 @@ class Marts:
 
         Raises UsageError while another refresh runs, and RefreshFailed if a test fails.
         """
-        with self._alone(), self._warehouse.allowed(self._settings.marts.memory_limit, os.cpu_count() or 1):
+        with self._alone(), self._warehouse.allowed(self._settings.marts.memory_limit):
             try:
                 build = refresh(
                     self._warehouse,

@@ -252,7 +252,7 @@ class MartsSettings(_Section):
     )
     kept_builds: int = Field(default=7, ge=1, description="Builds that `marts rollback` can go back to.")
     memory_limit: Annotated[str, AfterValidator(_size)] = Field(
-        default="2GB", description="What DuckDB may use while the marts are refreshed; and all cores."
+        default="2GB", description="What DuckDB may use while the marts are refreshed."
     )
     variables: dict[str, Any] = Field(
         default_factory=dict, description="Variables of the dbt project, such as order_event or look_back_days."

@@ -254,18 +254,14 @@ class Warehouse:
         return str(self.path.resolve()) in {file.path for file in psutil.Process().open_files()}
 
     @contextmanager
-    def allowed(self, memory_limit: str, threads: int) -> Iterator[None]:
+    def allowed(self, memory_limit: str) -> Iterator[None]:
         """Lets DuckDB use so much as long as the block lasts, whoever asks it."""
         with self.reader() as con:
-            before = con.execute("select current_setting('threads')").fetchone()
-            assert before is not None
             con.execute(f"set global memory_limit = '{memory_limit}'")
-            con.execute(f"set global threads = {threads}")
         try:
             yield
         finally:
             with self.reader() as con:
-                con.execute(f"set global threads = {before[0]}")
                 if (usual := self.config.get("memory_limit")) is not None:
                     con.execute(f"set global memory_limit = '{usual}'")
                 else:
