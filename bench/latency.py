@@ -3,7 +3,8 @@
 Among the load, devices of their own send "Probe R N Sent" and "Probe R N Seen", R being the measurement and N the
 partition that both are produced to. A funnel of these two steps is asked for over and over, one partition after the
 other. Within a partition the order is kept, so the k-th device in the funnel is the k-th that was produced, and the
-time between is its latency, the interval between two questions included.
+time between is its latency, the interval between two questions included. The funnel is that of the time since the
+measurement began: what is measured is how fresh an answer is, not how long one over all history takes.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class _Probes:
     """When each probe of one partition was produced, and how many have been seen."""
 
     run: str
+    since: datetime
     partition: int
     produced: list[float] = field(default_factory=list)
     seen: int = 0
@@ -62,6 +64,7 @@ class _Probes:
             "order": "ordered",
             "window": "1 hour",
             "by": "device",
+            "since": self.since.isoformat(),
         }
 
 
@@ -73,8 +76,8 @@ def measure(
 
     Raises RuntimeError if a probe never shows.
     """
-    run = f"{time.time_ns():x}"
-    probes = [_Probes(run, partition) for partition in range(partitions)]
+    run, since = f"{time.time_ns():x}", datetime.now(UTC)
+    probes = [_Probes(run, since, partition) for partition in range(partitions)]
     with httpx.Client(base_url=address, timeout=30) as client, ThreadPoolExecutor(1) as pool:
         _await_service(client, probes[0])
         counted_from = time.perf_counter() + WARM_UP.total_seconds()
