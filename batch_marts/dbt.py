@@ -65,7 +65,11 @@ class Stopped(StitchlineError):
 
 
 class Project:
-    """The dbt project of the folder `source`, made ready in `folder` for the build that goes into `schema`."""
+    """The dbt project of the folder `source`, made ready in `folder` for the build that goes into `schema`, and read
+    by dbt, whose manifest is there then.
+
+    Raises StitchlineError if dbt cannot read it.
+    """
 
     def __init__(
         self, warehouse: Warehouse, folder: Path, schema: str, metrics: Sequence[Metric], source: Path = PROJECT
@@ -74,7 +78,6 @@ class Project:
         self._warehouse = warehouse
         self._schema = schema
         self._places = ["--project-dir", str(folder), "--profiles-dir", str(folder)]
-        self._manifest: Any = None
         self._copy(source, metrics)
         profile = {
             "type": "duckdb",
@@ -86,6 +89,7 @@ class Project:
         }
         profiles = {"stitchline": {"target": "warehouse", "outputs": {"warehouse": profile}}}
         (self.folder / "profiles.yml").write_text(json.dumps(profiles), encoding="utf-8")
+        self._manifest = self._read()
 
     def _copy(self, source: Path, metrics: Sequence[Metric]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -103,23 +107,19 @@ class Project:
         documented = f"{{% docs metrics %}}\n{metrics_markdown(metrics)}\n{{% enddocs %}}\n"
         (marts / "metrics.md").write_text(documented, encoding="utf-8")
 
-    def read(self) -> None:
-        """Lets dbt read the project and write its manifest.
-
-        Raises StitchlineError if it cannot be read.
-        """
+    def _read(self) -> Any:
         from dbt.cli.main import dbtRunner
 
         result = dbtRunner().invoke([*_QUIETLY, "parse", *self._places])
         if not result.success:
             raise StitchlineError(f"dbt cannot read the project of the marts: {result.exception}")
-        self._manifest = _in_schema(result.result, self._schema)
+        return _in_schema(result.result, self._schema)
 
     def build(
         self, variables: Mapping[str, Any], told: Callable[[str, int, int], None], stopping: threading.Event
     ) -> list[Finding]:
         """Makes every seed and model, runs every test, and returns what went wrong. `told` hears of each that is done:
-        its name, which it is of all, and how many there are. The project has been read.
+        its name, which it is of all, and how many there are.
 
         Raises Stopped when `stopping` was set, and StitchlineError if dbt cannot begin.
         """

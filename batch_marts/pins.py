@@ -13,8 +13,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 
-__all__ = ["Pin", "pin"]
+from sinks.tables import registered
+
+__all__ = ["AS_OF", "Pin", "pin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,12 @@ _COPIES: Final = {
     """,
 }
 
-_MOMENT: Final = """
+AS_OF: Final = "coalesce((select min(watermark) from stream.progress), (select max(event_at) from stream.events))"
+"""Up to when the events are known."""
+
+_MOMENT: Final = f"""
 select
-    coalesce((select min(watermark) from stream.progress), (select max(event_at) from stream.events)) as as_of,
+    {AS_OF} as as_of,
     coalesce((select max(rowid) from stream.events), -1) as last_row,
     (select count(*) from stream.events) as events,
     (select count(*) from stream.forgotten) as forgotten,
@@ -135,6 +141,7 @@ def pin(
     before: tuple[str, Pin] | None,
     window: timedelta,
     funnel_days: Callable[[duckdb.DuckDBPyConnection, datetime | None], str],
+    experiments: pa.Table,
 ) -> tuple[Pin, list[date] | None]:
     """Makes `schema` with the pinned tables, in one transaction of `con`. Returns what was pinned, and the days to work
     out, None for all.
@@ -142,13 +149,15 @@ def pin(
     `before` is the schema and the moment of the build whose days are carried over, None to work out all of them; then
     they are worked out, too, if rows have moved since. `window` is the longest of the funnels: an entry so long before
     a changed day may have gone further. `funnel_days` fills a temporary table with what the funnels say of days from a
-    time on, and returns its name.
+    time on, and returns its name. `experiments` is what experiments are judged by (experiments.settings_table).
     """
     con.execute("begin transaction")
     try:
         con.execute(f"create schema {schema}")
         for table, query in _COPIES.items():
             con.execute(f"create table {schema}.{table} as {query}")
+        with registered(con, "experiments", experiments):
+            con.execute(f"create table {schema}.pinned_experiments as from experiments")
         row = con.execute(_MOMENT).fetchone()
         assert row is not None
         as_of, *rest, first_event_at, last_event_at = row

@@ -30,7 +30,6 @@ from batch_marts.experiments import events_of, load_experiments, settings_table
 from batch_marts.metrics import METRICS, load_metrics
 from batch_marts.pins import pin
 from batch_marts.policy import breaches
-from sinks.tables import registered
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError, UsageError
 
@@ -119,9 +118,9 @@ def refresh(
         told("pin", 0, 1)
         with warehouse.reader() as reader:
             earlier = None if before is None or before.pin is None else (before.build_schema, before.pin)
-            pinned, changed_days = pin(reader, build.build_schema, earlier, funnels.window, funnels.days)
-        with warehouse.transaction() as con, registered(con, "experiments", in_experiments):
-            con.execute(f"create table {build.build_schema}.pinned_experiments as from experiments")
+            pinned, changed_days = pin(
+                reader, build.build_schema, earlier, funnels.window, funnels.days, in_experiments
+            )
         kind: builds.Kind = "full" if changed_days is None else "incremental"
         build = record(replace(build, kind=kind, pin=pinned, settings=digest))
         project = Project(warehouse, rules.folder, build.build_schema, metrics, rules.project)
@@ -130,7 +129,6 @@ def refresh(
         if changed_days is not None and before is not None:
             since = min(changed_days, default=pinned.as_of.date())
             variables |= {"previous_build": before.build_schema, "changed_since": since.isoformat()}
-        project.read()
         if found := breaches(project.folder) or project.build(variables, told, stopping):
             raise RefreshFailed(build, found)
         marts = project.marts()

@@ -24,7 +24,6 @@ from demo import FUNNELS
 from funnels.definition import definitions
 from service.marts import folder_of, funnels_for_marts
 from service.settings import Settings
-from sinks.tables import registered
 from sinks.warehouse import Warehouse
 
 HISTORY: Final = [Workload(1_000_000, 75_000, number=number) for number in range(20)]
@@ -93,9 +92,7 @@ def by_plain_duckdb(path: Path) -> dict[str, Any]:
         funnels = funnels_for_marts(definitions(settings.funnels))
         began = time.perf_counter()
         with warehouse.reader() as con:
-            pin(con, _PLAIN, None, funnels.window, funnels.days)
-            with registered(con, "experiments", settings_table([])):
-                con.execute(f"create table {_PLAIN}.pinned_experiments as from experiments")
+            pin(con, _PLAIN, None, funnels.window, funnels.days, settings_table([]))
             pinned = time.perf_counter() - began
             slowest: dict[str, float] = {}
             left_out: set[str] = set()  # made in Python, of no experiment, and what is made of that

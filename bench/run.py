@@ -254,6 +254,9 @@ def _marts() -> Marts:
                 for full in (True, False)
             )
     measured = Marts(flow.stored, flow.sessions, alone, nightly_alone, plain, full, nightly)
+    kinds = [one.kind for one in (alone, nightly_alone, full[0], nightly[0])]
+    if kinds != ["full", "incremental"] * 2:
+        raise RuntimeError(f"the refreshes were {kinds}")
     console.print(
         f"full {alone.seconds:.1f} s, beside the flow {measured.full[0].seconds:.1f} s, plain DuckDB "
         f"{plain['seconds']:.1f} s; nightly {nightly_alone.seconds:.1f} s, beside the flow "

@@ -45,10 +45,13 @@ left join stream.person_overrides as o
  and (e.event_at, e.message_id) < (o.to_at, o.to_message_id)
 left join stream.person_merges as m on m.person_id = coalesce(o.person_id, e.person_id)
 """
-"""Events `e`, with what became known of their persons since: `coalesce(m.merged_into, o.person_id, e.person_id)`."""
+"""Events `e`, with what became known of their persons since."""
+
+PERSON: Final = "coalesce(m.merged_into, o.person_id, e.person_id)"
+"""Whose an event of PEOPLE is; null if nobody's."""
 
 _SUBJECTS: Final = {
-    "person": (PEOPLE, "coalesce(m.merged_into, o.person_id, e.person_id)"),
+    "person": (PEOPLE, PERSON),
     "session": ("stream.session_events as e", "e.session_id"),
     "device": ("stream.events as e", "e.anonymous_id"),
 }

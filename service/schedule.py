@@ -16,10 +16,6 @@ from stitchline.errors import StitchlineError
 
 log = logging.getLogger(__name__)
 
-_SOON: Final = timedelta(seconds=5)
-"""After its start the service makes up for what it missed; first it catches up with the topic's end."""
-
-
 _ONCE: Final = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
 """Runs that were missed are made up for by one, and never two of one thing at a time."""
 
@@ -28,9 +24,11 @@ class Schedule:
     """Does each thing at its time of the day, in one zone; a run that was missed is made up for once, and two runs of
     one thing never overlap. What cannot be done is logged, and tried the next day."""
 
-    def __init__(self, zone: str) -> None:
-        """`zone` is a name of the IANA's, like Europe/Berlin."""
+    def __init__(self, zone: str, soon: timedelta = timedelta(seconds=5)) -> None:
+        """`zone` is a name of the IANA's, like Europe/Berlin. What was missed is made up for so `soon`; before that a
+        service catches up with the topic's end."""
         self._zone = ZoneInfo(zone)
+        self._soon = soon
         self._scheduler = BackgroundScheduler(timezone=self._zone)
 
     def daily(
@@ -40,7 +38,7 @@ class Schedule:
         whether nothing was done since the last time it was due."""
         now = datetime.now(self._zone)
         trigger = CronTrigger(hour=at.hour, minute=at.minute, second=at.second, timezone=self._zone)
-        first = {"next_run_time": now + _SOON} if missed(last_time(at, now)) else {}
+        first = {"next_run_time": now + self._soon} if missed(last_time(at, now)) else {}
         self._scheduler.add_job(_logged(failure, do), trigger, **_ONCE, **first)
 
     def every(self, interval: timedelta, do: Callable[[], object]) -> None:

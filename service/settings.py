@@ -48,14 +48,6 @@ _FROM_ENVIRONMENT: Final = "env:"
 
 
 _absolute: Final = AfterValidator(Path.absolute)
-
-
-def _there(path: Path) -> Path:
-    if not path.exists():
-        raise ValueError("there is no such file or folder")
-    return path.absolute()
-
-
 """dbt changes the working directory while it runs, so no place is meant from where one happens to be."""
 
 
@@ -102,6 +94,12 @@ def _redis_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("an address starts with redis://, rediss:// or unix://")
     return url
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError("there is no such file or folder")
+    return path
 
 
 def _size(text: str) -> str:
@@ -324,7 +322,7 @@ class Settings(BaseSettings):
     funnels: Annotated[DirectoryPath, _absolute] | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."
     )
-    experiments: Annotated[Path, AfterValidator(_there)] | None = Field(
+    experiments: Annotated[Path, AfterValidator(_there), _absolute] | None = Field(
         default=None, description="What experiments are judged by, in YAML: a file, or a folder of them."
     )
 

@@ -257,15 +257,15 @@ class Warehouse:
     def allowed(self, memory_limit: str) -> Iterator[None]:
         """Lets DuckDB use so much as long as the block lasts, whoever asks it."""
         with self.reader() as con:
-            con.execute(f"set global memory_limit = '{memory_limit}'")
+            con.execute("set global memory_limit = ?", [memory_limit])
         try:
             yield
-        finally:
-            with self.reader() as con:
-                if (usual := self.config.get("memory_limit")) is not None:
-                    con.execute(f"set global memory_limit = '{usual}'")
-                else:
+        finally:  # if more is in use just now, the next block's end does it
+            with self.reader() as con, suppress(duckdb.OutOfMemoryException):
+                if (usual := self.config.get("memory_limit")) is None:
                     con.execute("reset global memory_limit")
+                else:
+                    con.execute("set global memory_limit = ?", [usual])
 
     def replace_file(
         self,

@@ -7,8 +7,6 @@ second, so `results` is imported by whoever needs it.
 
 from batch_marts.experiments.definition import Experiment, Metric, load_experiments
 from batch_marts.experiments.subjects import (
-    EXPOSURE_EVENT,
-    SETTINGS,
     events_of,
     moments_sql,
     settings_table,
@@ -16,8 +14,6 @@ from batch_marts.experiments.subjects import (
 )
 
 __all__ = [
-    "EXPOSURE_EVENT",
-    "SETTINGS",
     "Experiment",
     "Metric",
     "events_of",

@@ -115,7 +115,7 @@ def _results(experiment: Experiment, told: Mapping[tuple[str | None, str], Row],
         for role, (metric, each) in enumerate(zip(measured, figures, strict=True)):
             rows.append(
                 whole
-                | {name: each.get(name) for name in RESULTS_SCHEMA.names if name in each}
+                | {name: each[name] for name in RESULTS_SCHEMA.names if name in each}
                 | {
                     "metric_name": metric.name,
                     "metric_role": "metric" if role < decisive else "guardrail",

@@ -9,7 +9,7 @@ with hashes as (
 again as (
     select hashed from hashes
     {% if day and carries_over() -%}
-    where hashed in (select hashed from hashes where day in (select changed_day from {{ source('pinned', 'pinned_changed_days') }}))
+    where hashed in (select hashed from hashes where {{ is_changed_day('day') }})
     {% endif -%}
     group by hashed having count(*) > 1
 )

@@ -9,7 +9,7 @@ with told as (
         try_cast(coalesce(json_extract_string(properties, '$.revenue'), json_extract_string(properties, '$.total')) as decimal(18, 4)) as amount,
         upper(coalesce(json_extract_string(properties, '$.currency'), 'USD')) as currency
     from {{ ref('stg_events') }}
-    where event_name = '{{ var("order_event") }}' and event_type = 'track'
+    where event_name = {{ text(var('order_event')) }} and event_type = 'track'
       and not is_bot and (anonymous_id is null or anonymous_id not in (from {{ ref('stg_bot_devices') }}))
 ),
 

@@ -100,9 +100,7 @@ def spoil(project: Path, mart: str, do: Callable[[dict[str, object]], object]) -
 
 def findings(project: Path, folder: Path) -> list[Finding]:
     with Warehouse.open(folder / "w.duckdb") as warehouse:
-        read = Project(warehouse, folder / "dbt", "build_0001", load_metrics(), project)
-        read.read()
-        return breaches(read.folder)
+        return breaches(Project(warehouse, folder / "dbt", "build_0001", load_metrics(), project).folder)
 
 
 def test_the_project_keeps_the_policy(tmp_path: Path) -> None:

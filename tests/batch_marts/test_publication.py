@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -92,7 +91,7 @@ class Reader(threading.Thread):
         marts.append("select distinct metric_value::integer from marts.mart_daily_metrics")
         at_once = " union all ".join(f"({mart})" for mart in marts)
         with self._warehouse.reader() as con:
-            while not self.stop.is_set():
+            while not self.stop.wait(0.01):
                 try:
                     together = [number for (number,) in con.execute(at_once).fetchall()]
                     con.execute("begin transaction read only")
@@ -108,7 +107,6 @@ class Reader(threading.Thread):
                         self.wrong.append(f"rows of different builds: {read}")
                         return
                     self.seen[read[0]] += 1
-                time.sleep(0.01)
 
 
 def test_readers_see_one_build_whatever_becomes_of_the_next(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time as clock
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import schedule as schedules
 from service.schedule import Schedule, last_time
 from stitchline.errors import UsageError
 
 BERLIN = ZoneInfo("Europe/Berlin")
+PATIENCE = 10
+"""Seconds for what has to happen."""
 
 
 def soon(seconds: float) -> time:
@@ -24,75 +24,84 @@ def soon(seconds: float) -> time:
 
 
 def test_at_its_time_and_not_before() -> None:
-    ran: list[datetime] = []
+    ran, too_early = threading.Event(), threading.Event()
+    at = soon(3).replace(microsecond=0)
     schedule = Schedule("UTC")
-    schedule.daily("no", soon(2), lambda: ran.append(datetime.now(UTC)))
-    schedule.daily("no", soon(3600), lambda: pytest.fail("an hour too early"))
-    due = datetime.now(UTC) + timedelta(seconds=1)
+    schedule.daily("no", at, ran.set)
+    schedule.daily("no", soon(3600), too_early.set)
     schedule.start()
-    clock.sleep(3)
+    assert ran.wait(PATIENCE)
+    assert last_time(at, datetime.now(UTC)) > datetime.now(UTC) - timedelta(seconds=PATIENCE), "it is past that time"
     schedule.end()
-    (at,) = ran
-    assert due <= at + timedelta(seconds=1), "the trigger knows whole seconds"
-    clock.sleep(0.5)
-    assert len(ran) == 1
+    assert not too_early.is_set()
 
 
 @pytest.mark.parametrize("missed", [True, False])
-def test_what_was_missed_is_made_up_for_once(missed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedules, "_SOON", timedelta(seconds=0.2))
+def test_what_was_missed_is_made_up_for_once(missed: bool) -> None:
     asked: list[datetime] = []
-    ran: list[int] = []
+    runs = threading.Semaphore(0)
 
     def is_due(since: datetime) -> bool:
         asked.append(since)
         return missed
 
-    schedule = Schedule("Europe/Berlin")
+    schedule = Schedule("Europe/Berlin", soon=timedelta(seconds=0.2))
     at = (datetime.now(BERLIN) - timedelta(hours=3)).time().replace(microsecond=0)
-    schedule.daily("no", at, lambda: ran.append(1), is_due)
+    schedule.daily("no", at, runs.release, is_due)
     schedule.start()
-    clock.sleep(1)
+    assert runs.acquire(timeout=PATIENCE if missed else 1) == missed
+    assert not runs.acquire(timeout=0.5), "once"
     schedule.end()
-    assert len(ran) == missed
     assert asked == [last_time(at, datetime.now(BERLIN))]
 
 
 def test_two_of_one_thing_never_overlap_and_its_end_is_waited_for() -> None:
-    now, most, runs = 0, 0, 0
-    lock = threading.Lock()
+    now, most = 0, 0
+    lock, begun, go_on = threading.Lock(), threading.Semaphore(0), threading.Semaphore(0)
 
     def slow() -> None:
-        nonlocal now, most, runs
+        nonlocal now, most
         with lock:
-            now, most, runs = now + 1, max(most, now + 1), runs + 1
-        clock.sleep(0.5)
+            now, most = now + 1, max(most, now + 1)
+        begun.release()
+        go_on.acquire(timeout=PATIENCE)
         with lock:
             now -= 1
 
     schedule = Schedule("UTC")
     schedule.every(timedelta(seconds=0.1), slow)
     schedule.start()
-    clock.sleep(1.3)
-    schedule.end()
-    assert (now, most) == (0, 1)
-    assert 2 <= runs <= 4
+    for _ in range(3):
+        assert begun.acquire(timeout=PATIENCE)
+        assert not begun.acquire(timeout=0.4), "four times its interval, and the first one has not ended"
+        go_on.release()
+    assert begun.acquire(timeout=PATIENCE)
+    ending = threading.Thread(target=schedule.end)
+    ending.start()
+    ending.join(0.3)
+    assert ending.is_alive(), "what was begun is waited for"
+    go_on.release()
+    ending.join(PATIENCE)
+    assert (ending.is_alive(), now, most) == (False, 0, 1)
 
 
 def test_what_cannot_be_done_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    tried = threading.Semaphore(0)
+
     def fail() -> None:
+        tried.release()
         raise UsageError("There is no room.")
 
     schedule = Schedule("UTC")
-    schedule.daily("the marts could not be refreshed", soon(2), fail)
-    schedule.start()
     with caplog.at_level(logging.ERROR, "service.schedule"):
-        clock.sleep(2.5)
-        (job,) = schedule._scheduler.get_jobs()
-        tomorrow = job.next_run_time - datetime.now(UTC)
+        schedule.daily("the marts could not be refreshed", soon(2), fail)
+        schedule.daily("the marts could not be refreshed", soon(4), fail)
+        schedule.start()
+        assert tried.acquire(timeout=PATIENCE)
+        assert tried.acquire(timeout=PATIENCE), "the schedule goes on"
         schedule.end()
-    assert [record.getMessage() for record in caplog.records] == ["the marts could not be refreshed: There is no room."]
-    assert timedelta(hours=23, minutes=59) < tomorrow <= timedelta(days=1)
+    assert {record.getMessage() for record in caplog.records} == {"the marts could not be refreshed: There is no room."}
+    assert len(caplog.records) == 2
 
 
 @given(

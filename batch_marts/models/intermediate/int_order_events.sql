@@ -12,5 +12,5 @@ select
         as amount,
     upper(coalesce(json_extract_string(properties, '$.currency'), 'USD')) as currency
 from {{ ref('int_events') }}
-where event_name in ('{{ var("order_event") }}', '{{ var("refund_event") }}') and event_type = 'track'
+where event_name in ({{ text(var('order_event')) }}, {{ text(var('refund_event')) }}) and event_type = 'track'
   and {{ is_changed_day('event_date', 'event_at') }}

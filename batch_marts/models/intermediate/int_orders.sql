@@ -8,7 +8,7 @@ with valued as (
 
 orders as (
     select * from valued
-    where event_name = '{{ var("order_event") }}'
+    where event_name = {{ text(var('order_event')) }}
     qualify row_number() over (partition by order_id order by event_at, message_id) = 1
 ),
 
@@ -16,7 +16,7 @@ refunds as (
     select order_id, sum(amount_usd) as refunded_usd
     from (
         select * from valued
-        where event_name = '{{ var("refund_event") }}'
+        where event_name = {{ text(var('refund_event')) }}
         qualify row_number() over (partition by order_id, event_at order by message_id) = 1
     )
     group by order_id

@@ -19,7 +19,7 @@ hosts as (
 linked as (
     select
         * exclude (host),
-        case when host in ({% for own in var('own_hosts', []) %}'{{ own }}', {% endfor %}'') then null else host end as linking_host
+        case when host in ({% for own in var('own_hosts', []) %}{{ text(own) }}, {% endfor %}'') then null else host end as linking_host
     from hosts
 ),
 

@@ -2,7 +2,7 @@
 with told as (
     select person_id, min(event_at) as at
     from {{ ref('int_events') }}
-    where event_name = '{{ var("sign_up_event") }}' and event_type = 'track' and person_id not like 'anon:%'
+    where event_name = {{ text(var('sign_up_event')) }} and event_type = 'track' and person_id not like 'anon:%'
     group by person_id
 ),
 
