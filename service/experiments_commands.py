@@ -62,9 +62,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _value(row: dict[str, Any]) -> str:
-    if row["mean"] is None:
+    """What the lift and the verdict's sentence are of."""
+    mean = row["adjusted_mean"]
+    if mean is None:
         return ""
-    return f"{row['mean']:.1%}" if row["metric_kind"] == "conversion" else f"{row['mean']:,.2f}"
+    return f"{mean:.1%}" if row["metric_kind"] == "conversion" else f"{mean:,.2f}"
 
 
 def _signed(lift: float | None) -> str:

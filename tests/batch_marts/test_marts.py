@@ -336,6 +336,8 @@ def test_experiments_now_are_those_of_the_marts(world: World, tmp_path: Path) ->
         assert told == pytest.approx(row)
     shown = run.command("experiments", "one-page-checkout")
     assert f"one-page: {published[-1]['verdict_sentence']}" in shown
+    (orders,) = (row for row in published if (row["variation_id"], row["metric_name"]) == ("one-page", "orders"))
+    assert f"{orders['adjusted_mean']:.1%}" in shown, "what the lift and the sentence are of"
     refused = run.command("experiments", "two-page", exits=2)
     assert "there is no experiment 'two-page'. Defined are: one-page-checkout" in refused
     undefined = Run(run.warehouse, run.redis_url)
