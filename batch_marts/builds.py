@@ -2,6 +2,10 @@
 
 Each build is a schema of its own, `build_NNNN`. What is published are views in the schema `marts` over the tables of
 one build; they are exchanged in one transaction, because DuckDB can neither rename a schema nor move a table.
+
+The rows of the largest tables are shared: a full build puts them in a schema `rows_NNNN`, and those that carry over
+from it add to them (macros/versioned.sql). A build shows the rows whose from_build is at most its number and whose
+to_build is greater or null.
 """
 
 from __future__ import annotations
@@ -87,6 +91,12 @@ def begin(con: duckdb.DuckDBPyConnection, kind: Kind, now: datetime) -> Build:
     return build
 
 
+def rows_schema(con: duckdb.DuckDBPyConnection, build: Build) -> str:
+    """Where the rows are that `build` shares with others: those of the last full build up to it that did not fail."""
+    full = (each.build_id for each in builds(con) if each.kind == "full" and each.status != "failed")
+    return f"rows_{max(number for number in full if number <= build.build_id):04d}"
+
+
 def save(con: duckdb.DuckDBPyConnection, build: Build, findings: Sequence[Finding] = ()) -> None:
     """Puts `build` on record, in the place of what is there of it."""
     con.execute("delete from refreshes.builds where build_id = ?", [build.build_id])
@@ -115,9 +125,16 @@ def publish(con: duckdb.DuckDBPyConnection, build: Build) -> None:
 def drop_failed(con: duckdb.DuckDBPyConnection) -> None:
     """Removes what failed builds left: the rows that failed are kept for a look until the next build only."""
     there = schemas(con)
-    for build in builds(con):
-        if build.status in ("failed", "building") and build.build_schema in there:
-            con.execute(f"drop schema {build.build_schema} cascade")
+    failed = [build for build in builds(con) if build.status == "failed" and build.build_schema in there]
+    for build in failed:
+        con.execute(f"drop schema {build.build_schema} cascade")
+        con.execute(f"drop schema if exists rows_{build.build_id:04d} cascade")
+    if failed:
+        numbers = [build.build_id for build in failed]
+        for schema, name in _shared(con):
+            table = f'{schema}."{name}"'
+            con.execute(f"delete from {table} where from_build in $numbers", {"numbers": numbers})
+            con.execute(f"update {table} set to_build = null where to_build in $numbers", {"numbers": numbers})
 
 
 def tidy(con: duckdb.DuckDBPyConnection, build: Build, kept: int) -> None:
@@ -126,7 +143,16 @@ def tidy(con: duckdb.DuckDBPyConnection, build: Build, kept: int) -> None:
     old = [b for b in builds(con) if b.status == "replaced" and b.build_schema in there]
     for each in old[kept - 1 :]:
         con.execute(f"drop schema {each.build_schema} cascade")
-    for view in set(_names(con, "view", build.build_schema)) - set(build.row_counts):
+    stay = [build, *old[: kept - 1]]
+    needed = {rows_schema(con, each) for each in stay}
+    oldest = min(each.build_id for each in stay)
+    for schema, table in _shared(con):
+        if schema in needed:
+            con.execute(f'delete from {schema}."{table}" where to_build <= {oldest}')
+        else:
+            con.execute(f"drop schema if exists {schema} cascade")
+    shared = {table for _, table in _shared(con)}
+    for view in set(_names(con, "view", build.build_schema)) - set(build.row_counts) - shared:
         con.execute(f'drop view {build.build_schema}."{view}"')
     for table in _names(con, "table", build.build_schema):
         if table.startswith("pinned_") and table not in _NEEDED_LATER:
@@ -140,6 +166,14 @@ def schemas(con: duckdb.DuckDBPyConnection) -> set[str]:
         "and regexp_matches(schema_name, '^build_[0-9]{4,}$')"
     ).fetchall()
     return {name for (name,) in rows}
+
+
+def _shared(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Tables of rows that builds share: schema, name."""
+    return con.execute(
+        "select schema_name, table_name from duckdb_tables() where database_name = current_database() "
+        "and regexp_matches(schema_name, '^rows_[0-9]{4,}$') order by all"
+    ).fetchall()
 
 
 def _names(con: duckdb.DuckDBPyConnection, kind: Literal["view", "table"], schema: str) -> list[str]:
@@ -161,27 +195,29 @@ def forget(con: duckdb.DuckDBPyConnection, persons: Sequence[str], devices: Sequ
     Builds that failed are dropped: the rows that they keep for a look may be of anybody.
     """
     drop_failed(con)
-    there = schemas(con)
-    removed = 0
     ids = {name: [*persons, *(f"anon:{device}" for device in devices)] for name in _OF_PERSONS}
     ids |= {name: list(devices) for name in _OF_DEVICES}
-    for build in builds(con):
-        if build.build_schema not in there:
-            continue
-        for table, columns in con.execute(
-            "select c.table_name, list(c.column_name) from duckdb_columns() as c "
-            "join duckdb_tables() as t using (database_name, schema_name, table_name) "
-            "where c.database_name = current_database() and c.schema_name = ? and list_contains(?, c.column_name) "
-            "group by c.table_name",
-            [build.build_schema, list(ids)],
-        ).fetchall():
-            told = " or ".join(f'list_contains($ids_of_{column}, "{column}")' for column in columns)
+    shown = published(con)
+    removed = 0
+    for schema, table, columns in con.execute(
+        "select c.schema_name, c.table_name, list(c.column_name) from duckdb_columns() as c "
+        "join duckdb_tables() as t using (database_name, schema_name, table_name) "
+        "where c.database_name = current_database() and regexp_matches(c.schema_name, '^(build|rows)_[0-9]{4,}$') "
+        "and list_contains(?, c.column_name) group by all order by all",
+        [list(ids)],
+    ).fetchall():
+        told = " or ".join(f'list_contains($ids_of_{column}, "{column}")' for column in columns)
+        values = {f"ids_of_{column}": ids[column] for column in columns}
+        if shown is not None:
+            counted = "true" if schema == shown.build_schema else "false"
+            if schema == rows_schema(con, shown):
+                counted = f"from_build <= {shown.build_id} and coalesce(to_build > {shown.build_id}, true)"
             row = con.execute(
-                f'delete from {build.build_schema}."{table}" where {told}',
-                {f"ids_of_{column}": ids[column] for column in columns},
+                f'select count(*) from {schema}."{table}" where ({told}) and {counted}', values
             ).fetchone()
             assert row is not None
-            removed += row[0] if build.status == "published" else 0
+            removed += row[0]
+        con.execute(f'delete from {schema}."{table}" where {told}', values)
     return removed
 
 

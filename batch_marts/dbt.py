@@ -39,7 +39,8 @@ _EXPERIMENTS: Final = "from {{ source('pinned', 'pinned_experiments') }}"
 _EVENTS: Final = """\
 select person_id, event_name as name, event_at, properties
 from {{ ref('int_events') }}
-where event_name in ({% for name in var('experiment_events', []) %}{{ text(name) }}, {% endfor %}'')"""
+where event_name in ({% for name in var('experiment_events', []) %}{{ text(name) }}, {% endfor %}'')
+{%- if not var('experiment_events', []) %} and false{% endif %}"""
 _SUBJECTS: Final = "{{ config(materialized='view') }}\n" + subjects_sql(_EXPERIMENTS, _EVENTS)
 _MOMENTS: Final = moments_sql("from {{ ref('int_experiment_subjects') }}")
 
@@ -140,15 +141,14 @@ class Project:
         about = attached.rsplit(".", 1)[-1]
         if result.status != "fail":
             return Finding(node.name, about, f"the test cannot be run: {_sentence(result.message)}")
-        says = node.config.meta.get("says") or _in_words(node)
-        return Finding(node.name, about, says, result.failures, self._keep_failures(node))
-
-    def _keep_failures(self, node: Any) -> str:
-        """Puts the first rows that a test found into a table, for a look, and returns its name."""
         table = f'{self._schema}."{node.alias}"'
-        with self._warehouse.reader() as con:
+        says = node.config.meta.get("says") or _in_words(node)
+        with self._warehouse.reader() as con:  # for a look
             con.execute(f"create or replace table {table} as from ({node.compiled_code}) limit {_ROWS_KEPT}")
-        return table
+            if getattr(node, "test_metadata", None) and node.test_metadata.name == "never_null":
+                which = con.execute(f"select distinct unnest(string_split(null_in, ', ')) from {table} order by all")
+                says = f"{' and '.join(name for (name,) in which.fetchall())} is null"
+        return Finding(node.name, about, says, result.failures, table)
 
     def document(self, variables: Mapping[str, Any]) -> None:
         """Writes the documentation of what was built with these `variables`.
@@ -214,8 +214,8 @@ def _in_words(node: Any) -> str:
         return "a rule does not hold"
     arguments = metadata.kwargs
     match metadata.name:
-        case "not_null":
-            return f"{column} is null"
+        case "never_null":
+            return f"one of {', '.join(arguments.get('columns', []))} is null"
         case "unique":
             return f"{column} is there more than once"
         case "relationships":

@@ -1,7 +1,8 @@
-"""What a build holds still: copies of the stream's small tables, and where the events end, all of one moment.
+"""What a build holds still: copies of the stream's small tables, the sessions that it has to make, and where the events
+end, all of one moment.
 
 The events themselves are not copied: they are appended once and never updated, so the last row of `stream.events` says
-which of them count. Rows keep their numbers as long as nothing is deleted; a build that carries days over from the one
+which of them count. Rows keep their numbers as long as nothing is deleted; a build that carries over from the one
 before checks that this held.
 """
 
@@ -37,7 +38,6 @@ class Pin:
 
 
 _COPIES: Final = {
-    "pinned_sessions": "select * from stream.sessions",
     "pinned_overrides": "select * from stream.person_overrides",
     "pinned_merges": "select * from stream.person_merges",
     "pinned_progress": "select * from stream.progress",
@@ -85,35 +85,84 @@ select event_row from copies
 qualify row_number() over (partition by anonymous_id, message_id order by event_at, "partition", "offset") > 1
 """
 
-_DAY: Final = "cast(make_timestamp(epoch_us(event_at)) as date)"
-"""The UTC day of an event; a cast by itself takes sixteen times as long."""
+# A closed session is what it was if its revision is: what rewrites it raises that. An open one grows, and ends.
+_AS_IT_WAS: Final = """
+was.session_id = s.session_id and was.revision = s.revision and was.is_open = s.is_open
+    and was.ended_at = s.ended_at and was.event_count = s.event_count
+    and was.end_reason is not distinct from s.end_reason
+"""
+
+_CHANGED_DEVICES: Final = """
+create temp table changed_devices as
+with people as ({people})
+
+select anonymous_id, min(from_at) as from_at
+from (
+    {devices}
+    union all
+    select anonymous_id, '-infinity'::timestamptz from stream.sessions
+    where person_id in (from people)
+    union all
+    select anonymous_id, from_at from {now}.pinned_overrides where person_id in (from people)
+)
+group by anonymous_id
+"""
+
+_SESSIONS: Final = f"""
+select s.*
+from stream.sessions as s
+left join {{before}}.int_sessions as was on {_AS_IT_WAS}
+left join changed_devices as d on d.anonymous_id = s.anonymous_id and d.from_at <= s.ended_at
+where was.session_id is null or d.anonymous_id is not null
+"""
+
+_ENDED_SESSIONS: Final = f"""
+select was.session_id, was.session_date
+from {{before}}.int_sessions as was anti join stream.sessions as s on {_AS_IT_WAS}
+union
+select session_id, {{day}} from {{now}}.pinned_sessions
+"""
+
+_SESSION_DAYS: Final = """
+select {day} as session_date, count(*) as session_count
+from stream.sessions
+where not is_bot and anonymous_id not in (select anonymous_id from {now}.pinned_bot_devices)
+group by all
+"""
+
+_DAY: Final = "cast(make_timestamp(epoch_us({})) as date)"
+"""The UTC day of a time; a cast by itself takes sixteen times as long."""
+
+_DEVICES: Final = """
+-- Whose events these are was not what it is, or is no longer.
+select anonymous_id, min(from_at) as from_at, max(to_at) as to_at
+from (
+    (from {now}.pinned_overrides except all from {before}.pinned_overrides)
+    union all
+    (from {before}.pinned_overrides except all from {now}.pinned_overrides)
+)
+group by anonymous_id
+union all
+select anonymous_id, '-infinity'::timestamptz, 'infinity'::timestamptz
+from (
+    (select anonymous_id from {now}.pinned_bot_devices except select anonymous_id from {before}.pinned_bot_devices)
+    union
+    (select anonymous_id from {before}.pinned_bot_devices except select anonymous_id from {now}.pinned_bot_devices)
+)
+"""
+
+_PEOPLE: Final = """
+select person_id from (
+    (from {now}.pinned_merges except from {before}.pinned_merges)
+    union
+    (from {before}.pinned_merges except from {now}.pinned_merges)
+)
+"""
 
 _CHANGED_DAYS: Final = """
-with devices as (
-    -- Whose events these are was not what it is, or is no longer.
-    select anonymous_id, min(from_at) as from_at, max(to_at) as to_at
-    from (
-        (from {now}.pinned_overrides except all from {before}.pinned_overrides)
-        union all
-        (from {before}.pinned_overrides except all from {now}.pinned_overrides)
-    )
-    group by anonymous_id
-    union all
-    select anonymous_id, '-infinity'::timestamptz, 'infinity'::timestamptz
-    from (
-        (select anonymous_id from {now}.pinned_bot_devices except select anonymous_id from {before}.pinned_bot_devices)
-        union
-        (select anonymous_id from {before}.pinned_bot_devices except select anonymous_id from {now}.pinned_bot_devices)
-    )
-),
+with devices as ({devices}),
 
-people as (
-    select person_id from (
-        (from {now}.pinned_merges except from {before}.pinned_merges)
-        union
-        (from {before}.pinned_merges except from {now}.pinned_merges)
-    )
-)
+people as ({people})
 
 select {day} as changed_day from stream.events where rowid between $from_row and $last_row
 union
@@ -140,7 +189,7 @@ def pin(
     schema: str,
     before: tuple[str, Pin] | None,
     window: timedelta,
-    funnel_days: Callable[[duckdb.DuckDBPyConnection, datetime | None], str],
+    funnel_days: Callable[[duckdb.DuckDBPyConnection, str, datetime | None], str],
     experiments: pa.Table,
 ) -> tuple[Pin, list[date] | None]:
     """Makes `schema` with the pinned tables, in one transaction of `con`. Returns what was pinned, and the days to work
@@ -149,7 +198,8 @@ def pin(
     `before` is the schema and the moment of the build whose days are carried over, None to work out all of them; then
     they are worked out, too, if rows have moved since. `window` is the longest of the funnels: an entry so long before
     a changed day may have gone further. `funnel_days` fills a temporary table with what the funnels say of days from a
-    time on, and returns its name. `experiments` is what experiments are judged by (experiments.settings_table).
+    time on, leaving out rows of stream.events that a table names, and returns its name. `experiments` is what
+    experiments are judged by (experiments.settings_table).
     """
     con.execute("begin transaction")
     try:
@@ -165,10 +215,9 @@ def pin(
         if before is not None and not _rows_stand(con, before[1], pinned):
             before = None
         days = _find_changes(con, schema, before, pinned.last_row)
+        _pin_sessions(con, schema, before)
         since = None if days is None else _midnight(min(days, default=pinned.as_of.date())) - window
-        if since is not None and _is_copied_across(con, schema, since):
-            since = None
-        filled = funnel_days(con, since and _midnight(since.date()))
+        filled = funnel_days(con, f"{schema}.pinned_copies", since and _midnight(since.date()))
         con.execute(f"create table {schema}.pinned_funnel_days as from {filled}")
         con.execute(f"drop table {filled}")
         con.execute(
@@ -217,19 +266,36 @@ def _find_changes(
     if before is None:
         con.execute(f"create table {schema}.pinned_changed_days (changed_day date)")
     else:
-        changed = _CHANGED_DAYS.format(now=schema, before=before[0], day=_DAY)
+        devices, people = (part.format(now=schema, before=before[0]) for part in (_DEVICES, _PEOPLE))
+        changed = _CHANGED_DAYS.format(now=schema, day=_DAY.format("event_at"), devices=devices, people=people)
         con.execute(
             f"create table {schema}.pinned_changed_days as {changed}", {"from_row": first_new, "last_row": last_row}
         )
         days = [day for (day,) in con.execute(f"from {schema}.pinned_changed_days").fetchall()]
+    con.execute(f"create table {schema}.pinned_alike as select event_row from copies")
     con.execute("drop table copies")
     return days
 
 
-def _is_copied_across(con: duckdb.DuckDBPyConnection, schema: str, since: datetime) -> bool:
-    """Whether a copy is from `since` or later: the funnels, asked from there on, might not know its original."""
-    row = con.execute(
-        f"select exists (from stream.events where rowid in (from {schema}.pinned_copies) and event_at >= ?)", [since]
-    ).fetchone()
-    assert row is not None
-    return bool(row[0])
+def _pin_sessions(con: duckdb.DuckDBPyConnection, schema: str, before: tuple[str, Pin] | None) -> None:
+    """Makes pinned_sessions, of those that the build has to make; pinned_ended_sessions, of those that are no more, or
+    no more as they were; and pinned_session_days, which counts all sessions."""
+    day = _DAY.format("started_at")
+    ended = "select null::varchar as session_id, null::date as session_date where false"
+    if before is None or not _has_sessions(con, before[0]):
+        con.execute(f"create table {schema}.pinned_sessions as from stream.sessions")
+    else:
+        names = {"now": schema, "before": before[0]}
+        devices = f"select anonymous_id, from_at from ({_DEVICES.format(**names)})"
+        con.execute(_CHANGED_DEVICES.format(**names, devices=devices, people=_PEOPLE.format(**names)))
+        con.execute(f"create table {schema}.pinned_sessions as {_SESSIONS.format(**names)}")
+        con.execute("drop table changed_devices")
+        ended = _ENDED_SESSIONS.format(**names, day=day)
+    con.execute(f"create table {schema}.pinned_ended_sessions as {ended}")
+    con.execute(f"create table {schema}.pinned_session_days as {_SESSION_DAYS.format(now=schema, day=day)}")
+
+
+def _has_sessions(con: duckdb.DuckDBPyConnection, schema: str) -> bool:
+    """Whether that build has them; a project of somebody's own may do without."""
+    query = "select true from duckdb_views() where schema_name = ? and view_name = 'int_sessions'"
+    return con.execute(query, [schema]).fetchone() is not None

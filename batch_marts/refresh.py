@@ -69,8 +69,9 @@ class MartRules:
     """More of dbt's variables: what a shop calls its events, and so on; see dbt_project.yml."""
 
 
-FunnelDays = Callable[[duckdb.DuckDBPyConnection, datetime | None], str]
-"""Fills a temporary table with the days of every funnel from a time on, and returns its name."""
+FunnelDays = Callable[[duckdb.DuckDBPyConnection, str, datetime | None], str]
+"""Fills a temporary table with the days of every funnel from a time on, and returns its name. Rows of stream.events
+whose numbers are in the named table do not count: they repeat others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,8 @@ def refresh(
         project = Project(warehouse, rules.folder, build.build_schema, metrics, rules.project)
         variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), "experiment_events": events_of(experiments)}
         variables |= rules.variables
+        with warehouse.reader() as reader:
+            variables |= {"build_id": build.build_id, "rows_schema": builds.rows_schema(reader, build)}
         if changed_days is not None and before is not None:
             since = min(changed_days, default=pinned.as_of.date())
             variables |= {"previous_build": before.build_schema, "changed_since": since.isoformat()}
@@ -206,11 +209,12 @@ def _digest(rules: MartRules, funnels: Funnels, experiments: pa.Table) -> str:
 
 
 def _to_carry_over(con: duckdb.DuckDBPyConnection, digest: str) -> Build | None:
-    """The build whose days can be carried over: the published one, if it was made in the same way."""
+    """The build to carry over from: the published one, if it was made in the same way, and no other came after it."""
     last = builds.published(con)
     if last is None or last.settings != digest or last.build_schema not in builds.schemas(con):
         return None
-    return last
+    later = [each for each in builds.builds(con) if each.build_id > last.build_id and each.status == "replaced"]
+    return None if later else last
 
 
 def _rows(con: duckdb.DuckDBPyConnection, schema: str, marts: Sequence[str]) -> dict[str, int]:

@@ -100,9 +100,12 @@ def compile_funnel(definition: FunnelDefinition, as_of: datetime | None = None) 
     return Query(f"{_with(tables)}\n{_answer(definition, bind)}", bind.values)
 
 
-def compile_days(definition: FunnelDefinition) -> Query:
+def compile_days(definition: FunnelDefinition, copies: str | None = None) -> Query:
     """The statement that answers `definition` for each day of the first step, as if it were asked for that day alone:
     (entry_date, step_number, step_name, subject_count), a row for each step, and none for a day that nobody began on.
+
+    `copies` is a table of the rows of stream.events, by their rowid, that repeat others and do not count. Without it,
+    or by session, copies are looked for among the events that are asked for.
     """
     bind = _Binder()
     steps = [f"{{'number': {number}, 'name': {bind(step.event)}}}" for number, step in enumerate(definition.steps, 1)]
@@ -112,20 +115,29 @@ def compile_days(definition: FunnelDefinition) -> Query:
         from best, unnest([{", ".join(steps)}]) as steps (step)
         group by all
     """
-    tables = _tables(definition, bind)
+    tables = _tables(definition, bind, copies)
     tables["best"] = f"""
         select max(reached) as reached, at_1 // 86_400_000_000 as day from entries_{len(steps)} group by subject, day
     """
     return Query(f"{_with(tables)}\n{answer}", bind.values)
 
 
-def _tables(definition: FunnelDefinition, bind: _Binder) -> dict[str, str]:
-    """The common table expressions up to the entries as they stand in the end, by name."""
+def _tables(definition: FunnelDefinition, bind: _Binder, copies: str | None = None) -> dict[str, str]:
+    """The common table expressions up to the entries as they stand in the end, by name. Rows in the table `copies` do
+    not count; without it copies are looked for."""
     competing = alike(definition.steps)
-    tables: dict[str, str] = {
-        "matched": _matched(definition, bind),
-        "copied": "select copy from matched group by copy having count(*) > 1",
-        "once": _ONCE,
+    if copies is not None and definition.by != "session":
+        whole = competing or definition.breakdown
+        columns = "subject, micros, fills, message_id, value" if whole else "subject, micros, fills"
+        known = f"e.rowid not in (from {copies})"
+        tables = {"once": f"select {columns} from ({_matched(definition, bind, known)})"}
+    else:
+        tables = {
+            "matched": _matched(definition, bind),
+            "copied": "select copy from matched group by copy having count(*) > 1",
+            "once": _ONCE,
+        }
+    tables |= {
         "subjects": _STARTED,
         "events": "select id as subject, does, o.* exclude (subject) from once as o join subjects using (subject)",
     }
@@ -188,15 +200,16 @@ _INSTANTS: Final = {
 The first of them by message_id speaks for all, where they begin entries."""
 
 
-def _matched(definition: FunnelDefinition, bind: _Binder) -> str:
-    """The events that can fill a step: of the right name and time, not of bots, and of somebody."""
+def _matched(definition: FunnelDefinition, bind: _Binder, counts: str = "true") -> str:
+    """The events that can fill a step: of the right name and time, not of bots, and of somebody; that is, if each
+    `counts`."""
     relation, subject = _SUBJECTS[definition.by]
     names = ", ".join(bind(name) for name in dict.fromkeys(step.event for step in definition.steps))
     fills = " | ".join(
         f"case when {' and '.join(_conditions(step, bind))} then {1 << position} else 0 end"
         for position, step in enumerate(definition.steps)
     )
-    bounds = [f"e.name in ({names})", "not e.is_bot", f"{subject} is not null", "fills <> 0"]
+    bounds = [f"e.name in ({names})", "not e.is_bot", f"{subject} is not null", "fills <> 0", counts]
     if definition.by == "session":
         bounds.append("e.session_id not in (select session_id from stream.sessions where is_bot)")
     if definition.since is not None:

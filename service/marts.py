@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,17 +171,19 @@ class Marts:
 def funnels_for_marts(every: Sequence[FunnelDefinition]) -> Funnels:
     """What the marts have to know of these funnels."""
 
-    def days(con: duckdb.DuckDBPyConnection, since: datetime | None) -> str:
+    def days(con: duckdb.DuckDBPyConnection, copies: str, since: datetime | None) -> str:
         con.execute(
             f"create or replace temp table {_FUNNEL_DAYS} (funnel_name varchar, entry_date date, step_number integer, "
             "step_name varchar, subject_count bigint)"
         )
         for funnel in every:
-            begun = max((time for time in (since, funnel.since) if time is not None), default=None)
-            query = compile_days(funnel.model_copy(update={"since": begun}))
+            # By session, copies are found among the events that are asked for: an earlier one must be among them.
+            known = None if funnel.by == "session" else since
+            begun = max((time for time in (known, funnel.since) if time is not None), default=None)
+            query = compile_days(funnel.model_copy(update={"since": begun}), copies)
             con.execute(
-                f"insert into {_FUNNEL_DAYS} select $funnel, * from ({query.sql})",
-                query.parameters | {"funnel": funnel.name},
+                f"insert into {_FUNNEL_DAYS} select $funnel, * from ({query.sql}) where entry_date >= $first_day",
+                query.parameters | {"funnel": funnel.name, "first_day": since.date() if since else date.min},
             )
         return _FUNNEL_DAYS
 

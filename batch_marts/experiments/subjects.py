@@ -51,7 +51,9 @@ def settings_table(experiments: Sequence[Experiment]) -> pa.Table:
 
 
 def events_of(experiments: Sequence[Experiment]) -> list[str]:
-    """The names of the events that exposures and the metrics of `experiments` are made of."""
+    """The names of the events that exposures and the metrics of `experiments` are made of; none without experiments."""
+    if not experiments:
+        return []
     return sorted({EXPOSURE_EVENT, *(metric.event for one in experiments for metric in one.measured)})
 
 

@@ -26,3 +26,14 @@ union all
 true
 {%- endif %}
 {%- endmacro %}
+
+{# The table that holds a versioned model's rows, of all builds that share it: those of one build are the rows whose
+   from_build is at most its number, and whose to_build is greater, or null. #}
+{% macro rows_of(name) -%}
+{{ adapter.quote(var('rows_schema', 'rows')) }}.{{ adapter.quote(name) }}
+{%- endmacro %}
+
+{# Of a versioned model, the rows that this build made. #}
+{% macro made_now(name) -%}
+(select * from {{ rows_of(name) }} where from_build = {{ var('build_id', 0) }})
+{%- endmacro %}

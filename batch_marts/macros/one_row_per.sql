@@ -1,22 +1,22 @@
 {# Fails on every combination of `columns` that has more than one row. Hashes find the few candidates: grouping all rows by
-   texts would cost more. If a column has the `day` to which a row belongs, combinations of which nothing happened since the
-   build before have been tested by that one. #}
-{% test one_row_per(model, columns, day=none) %}
-with hashes as (
-    select hash({{ columns | join(', ') }}) as hashed{% if day %}, {{ day }} as day{% endif %} from {{ model }}
-),
-
-again as (
-    select hashed from hashes
-    {% if day and carries_over() -%}
-    where hashed in (select hashed from hashes where {{ is_changed_day('day') }})
-    {% endif -%}
-    group by hashed having count(*) > 1
+   texts would cost more. Where builds carry over, only rows whose `key` is in `touched` can be doubled since the build
+   before, which tested the others: the rows that a versioned model of that name made, or a pinned table. #}
+{% test one_row_per(model, columns, key=none, touched=none) %}
+{%- set hashed = 'hash(' ~ columns | join(', ') ~ ')' -%}
+{%- set among -%}
+{% if touched and carries_over() %}
+{{ key }} in (select {{ key }} from {% if touched.startswith('pinned_') %}{{ source('pinned', touched) }}{% else %}{{ made_now(touched) }}{% endif %})
+{% else %}
+true
+{% endif %}
+{%- endset -%}
+with again as (
+    select {{ hashed }} as hashed from {{ model }} where {{ among }} group by hashed having count(*) > 1
 )
 
 select {{ columns | join(', ') }}, count(*) as row_count
 from {{ model }}
-where hash({{ columns | join(', ') }}) in (from again)
+where {{ among }} and {{ hashed }} in (from again)
 group by all
 having count(*) > 1
 {% endtest %}

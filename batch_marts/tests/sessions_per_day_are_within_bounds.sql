@@ -5,10 +5,7 @@ with mart as (
 ),
 
 stream as (
-    select session_date, count(*) as sessions
-    from {{ ref('stg_sessions') }}
-    where not is_bot and anonymous_id not in (from {{ ref('stg_bot_devices') }})
-    group by all
+    select session_date, session_count as sessions from {{ source('pinned', 'pinned_session_days') }}
 )
 
 select 'day' as what, cast(session_date as varchar) as which, stream.sessions as expected, mart.sessions as found
@@ -18,5 +15,6 @@ where stream.sessions is distinct from mart.sessions
 union all
 select 'person', person_id || ' on ' || session_date, {{ var('max_sessions_per_person_and_day') }}, count(*)
 from {{ ref('fct_sessions') }}
+{% if carries_over() %}where session_date in (select session_date from {{ made_now('int_sessions') }}){% endif %}
 group by person_id, session_date
 having count(*) > {{ var('max_sessions_per_person_and_day') }}

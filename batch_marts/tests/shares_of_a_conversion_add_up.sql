@@ -7,6 +7,7 @@ select
     sum(position_based) as position_based,
     sum(time_decay) as time_decay
 from {{ ref('fct_conversions') }}
+{% if carries_over() %}where conversion_id in (select conversion_id from {{ made_now('fct_conversions') }}){% endif %}
 group by conversion_id
 having abs(sum(first_touch) - 1) > 1e-9
     or abs(sum(last_touch) - 1) > 1e-9

@@ -31,7 +31,8 @@ USD = {"USD": Decimal(1)}
 
 @dataclass
 class World:
-    """A warehouse with three builds: of the first days, carried over to the last ones, and everything anew."""
+    """A warehouse with four builds that were published: of the first days, twice carried over to later ones, and all of
+    it anew. Between the second and the third is one that failed."""
 
     run: Run
     exports: list[MadeExport]
@@ -48,9 +49,10 @@ def world(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("marts")
     shop = Shop(now=NOW, days=DAYS, visits_per_day=90)
     records = list(shop.history())
-    earlier, later = folder / "earlier.jsonl", folder / "later.jsonl"
-    cut = len(records) * 5 // 6
-    for file, part in ((earlier, records[:cut]), (later, records[cut:])):
+    files = [folder / name for name in ("early.jsonl", "later.jsonl", "last.jsonl")]
+    cuts = [0, len(records) * 5 // 6, len(records) * 11 // 12, len(records)]
+    for file, begin, end in zip(files, cuts, cuts[1:], strict=False):
+        part = records[begin:end]
         file.write_bytes(b"".join(record.value.replace(b"\n", b" ") + b"\n" for record in part))
     exports = shop_exports(shop.first_day, DAYS)
     for export in exports:
@@ -62,19 +64,29 @@ def world(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "SPEND__ACCOUNTS": '{"x": {"currency": "USD"}, "pinterest": {"currency": "CAD"}}',
     }
     run = Run(folder / "w.duckdb", redis_url, settings=settings)
-    run.replay(earlier)
+    run.replay(files[0])
     run.command("spend", "load", *(str(folder / export.file_name) for export in exports))
     first = json.loads(run.command("marts", "refresh", "--json"))
-    run.replay(later)
+    run.replay(files[1])
     customers = run.rows(
-        "select distinct person_id from stream.sessions where user_id is not null order by all limit 2"
+        "select distinct person_id from stream.sessions where user_id is not null order by all limit 4"
     )
-    run.command("identity", "merge", *(person for (person,) in customers), "--because", "they are one")
+    kept, other, third, fourth = (person for (person,) in customers)
+    run.command("identity", "merge", kept, other, "--because", "they are one")
+    run.command("identity", "merge", third, fourth, "--because", "they seem to be one")
     second = json.loads(run.command("marts", "refresh", "--json"))
-    third = json.loads(run.command("marts", "refresh", "--full", "--json"))
+    run.replay(files[2])
+    run.command("identity", "unmerge", third, fourth, "--because", "they are two")
+    with duckdb.connect(str(run.warehouse)) as con:
+        con.execute("update marketing.spend_files set spend = spend + 1")
+    run.command("marts", "refresh", exits=1)
+    with duckdb.connect(str(run.warehouse)) as con:
+        con.execute("update marketing.spend_files set spend = spend - 1")
+    carried = json.loads(run.command("marts", "refresh", "--json"))
+    anew = json.loads(run.command("marts", "refresh", "--full", "--json"))
     with duckdb.connect(str(run.warehouse), read_only=True) as con:
         con.execute("set TimeZone = 'UTC'")
-        yield World(run, exports, [first, second, third], con)
+        yield World(run, exports, [first, second, carried, anew], con)
 
 
 def test_a_refresh_publishes_every_mart(world: World) -> None:
@@ -86,31 +98,33 @@ def test_a_refresh_publishes_every_mart(world: World) -> None:
     }
     for mart in shown:
         assert world.query(f"select count(*) > 0 from marts.{mart}") == [(True,)], mart
-    assert [build["kind"] for build in world.builds] == ["full", "incremental", "full"]
+    assert [build["kind"] for build in world.builds] == ["full", "incremental", "incremental", "full"]
 
 
 def test_what_is_carried_over_is_what_would_be_worked_out_anew(world: World) -> None:
-    carried, anew = world.builds[1], world.builds[2]
+    carried, anew = world.builds[2:]
+    assert (carried["build_id"], anew["build_id"]) == (4, 5)
     assert carried["row_counts"] == anew["row_counts"]
     for mart in anew["row_counts"]:
         columns = world.query(
             f"select column_name, data_type from information_schema.columns where table_name = '{mart}' "
-            "and table_schema = 'build_0003' order by ordinal_position"
+            "and table_schema = 'build_0005' order by ordinal_position"
         )
         shown = ", ".join(f'round("{n}", 9) as "{n}"' if kind == "DOUBLE" else f'"{n}"' for n, kind in columns)
-        left, right = (f"select {shown} from build_000{number}.{mart}" for number in (2, 3))
+        left, right = (f"select {shown} from build_000{number}.{mart}" for number in (4, 5))
         assert world.query(f"({left}) except all ({right})") == [], mart
         assert world.query(f"({right}) except all ({left})") == [], mart
 
 
 def test_an_event_that_was_late_opens_its_day_again(world: World) -> None:
     days = "select event_date, sum(event_count) from build_000{}.fct_events_daily group by all"
-    before, after = (dict(world.query(days.format(number))) for number in (1, 2))
+    before, after = (dict(world.query(days.format(number))) for number in (1, 4))
     complete = {day for (day,) in world.query("select date_day from build_0001.dim_date where is_complete")}
     reopened = {day for day in complete if before.get(day) != after[day]}
     assert reopened, "the shop has visitors whose events arrive days later"
-    assert {change["day"] for change in world.builds[1]["changes"]} <= {day.isoformat() for day in complete}
-    assert {change["metric"] for change in world.builds[1]["changes"]} >= {"page_views"}
+    first = world.builds[1]["changes"]
+    assert {change["day"] for change in first} <= {day.isoformat() for day in complete}
+    assert {change["metric"] for change in first + world.builds[2]["changes"]} >= {"page_views"}
 
 
 def test_persons_and_channels_of_sessions(world: World) -> None:
@@ -354,14 +368,34 @@ def test_going_back_and_what_there_was(world: World, tmp_path: Path) -> None:
     assert counts == world.builds[0]["row_counts"]["fct_sessions"]
     history = json.loads(run.command("marts", "history", "--json"))
     assert [(build["build_id"], build["status"], build["kept"]) for build in history] == [
-        (3, "replaced", True),
+        (5, "replaced", True),
+        (4, "replaced", True),
+        (3, "failed", False),
         (2, "replaced", True),
         (1, "published", True),
     ]
     again = json.loads(run.command("marts", "refresh", "--json"))
-    assert (again["kind"], again["row_counts"]) == ("incremental", world.builds[2]["row_counts"])
+    assert (again["kind"], again["row_counts"]) == ("full", world.builds[3]["row_counts"]), "others came after it"
     refused = run.command("marts", "rollback", "--to", "9", exits=2)
-    assert "no build 9 to go back to. Kept are: 3, 2, 1" in refused
+    assert "no build 9 to go back to. Kept are: 5, 4, 2, 1" in refused
+
+
+def test_builds_share_rows_and_what_none_needs_is_dropped(world: World, tmp_path: Path) -> None:
+    run = a_copy(world, tmp_path)
+    shared = "select distinct schema_name from duckdb_tables() where schema_name like 'rows_%' order by all"
+    assert run.rows(shared) == [("rows_0001",), ("rows_0005",)]
+    numbers = run.rows(
+        "select from_build from rows_0001.int_sessions union select to_build from rows_0001.int_sessions"
+    )
+    assert {number for (number,) in numbers} == {1, 2, 4, None}, "nothing of the one that failed"
+    sessions = {
+        build["build_id"]: run.value(f"select count(*) from build_{build['build_id']:04d}.fct_sessions")
+        for build in world.builds
+    }
+    assert sessions == {build["build_id"]: build["row_counts"]["fct_sessions"] for build in world.builds}
+    run.settings["MARTS__KEPT_BUILDS"] = "2"
+    assert json.loads(run.command("marts", "refresh", "--json"))["kind"] == "incremental"
+    assert run.rows(shared) == [("rows_0005",)]
 
 
 def test_who_is_forgotten_is_in_no_build(world: World, tmp_path: Path) -> None:
@@ -378,9 +412,9 @@ def test_who_is_forgotten_is_in_no_build(world: World, tmp_path: Path) -> None:
     listed = ", ".join(repr(text) for text in forgotten)
     columns = run.rows(
         "select schema_name, table_name, column_name from duckdb_columns() where data_type = 'VARCHAR' "
-        "and (schema_name = 'marts' or schema_name like 'build_%')"
+        "and (schema_name = 'marts' or schema_name like 'build_%' or schema_name like 'rows_%')"
     )
-    assert len({schema for schema, *_ in columns}) == 4
+    assert len({schema for schema, *_ in columns}) == 1 + 4 + 2
     for schema, table, column in columns:
         found = run.value(f'select count(*) from {schema}."{table}" where "{column}" in ({listed})')
         assert found == 0, (schema, table, column)

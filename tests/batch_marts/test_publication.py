@@ -26,7 +26,7 @@ OUTCOMES = {3: "test", 7: "model", 8: "stopped", 12: "test", 13: "test", 17: "st
 """How the rounds fail that do."""
 
 
-def no_funnels(con: duckdb.DuckDBPyConnection, since: object) -> str:
+def no_funnels(con: duckdb.DuckDBPyConnection, copies: str, since: object) -> str:
     con.execute(
         "create temp table funnel_days (funnel_name varchar, entry_date date, step_number integer, "
         "step_name varchar, subject_count bigint)"

@@ -33,20 +33,29 @@ def worlds_over_days(draw: st.DrawFn) -> World:
     return World(events, [], [], world.bot_devices, world.watermarks)
 
 
+COPIES = """
+create or replace temp table copies as
+select rowid from stream.events
+qualify row_number() over (partition by anonymous_id, message_id order by event_at, "partition", "offset") > 1
+"""
+
+
 @given(
     world=worlds_over_days(),
     definition=st.sampled_from(["person", "device"]).flatmap(definitions),
     days=st.sampled_from([0, 1, 2]),
     which=st.integers(0, 19),
+    told=st.booleans(),
 )
 def test_a_day_is_what_the_funnel_says_of_it_alone(
-    con: duckdb.DuckDBPyConnection, world: World, definition: FunnelDefinition, days: int, which: int
+    con: duckdb.DuckDBPyConnection, world: World, definition: FunnelDefinition, days: int, which: int, told: bool
 ) -> None:
     fill(con, world)
+    con.execute(COPIES)
     definition = definition.model_copy(
         update={"since": None, "until": None, "breakdown": None, "window": definition.window + days * DAY}
     )
-    query = compile_days(definition)
+    query = compile_days(definition, "copies" if told else None)
     found: dict[date, list[int]] = defaultdict(list)
     for day, number, name, count in con.execute(f"from ({query.sql}) order by all", query.parameters).fetchall():
         assert name == definition.steps[number - 1].event

@@ -1,15 +1,46 @@
-with visits as (
+-- By device first: to count distinct devices, or to look for the first session with all that it says, costs more.
+with devices as (
     select
         person_id,
+        anonymous_id,
         min(started_at) as first_seen_at,
         max(ended_at) as last_seen_at,
-        count(*) as session_count,
-        count(distinct anonymous_id) as device_count,
-        arg_min(anonymous_id, (started_at, first_message_id)) as first_device,
-        arg_min(channel, (started_at, first_message_id)) as first_channel,
-        arg_min(campaign_key, (started_at, first_message_id)) as first_campaign_key
+        count(*) as session_count
     from {{ ref('int_sessions') }}
+    group by person_id, anonymous_id
+),
+
+people_seen as (
+    select
+        person_id,
+        min(first_seen_at) as first_seen_at,
+        max(last_seen_at) as last_seen_at,
+        cast(sum(session_count) as bigint) as session_count,
+        count(*) as device_count
+    from devices
     group by person_id
+),
+
+first_visits as (
+    select
+        sessions.person_id,
+        arg_min({
+            'device': sessions.anonymous_id, 'channel': sessions.channel, 'campaign_key': sessions.campaign_key
+        }, sessions.first_message_id) as first_visit
+    from {{ ref('int_sessions') }} as sessions
+    join people_seen
+        on people_seen.person_id = sessions.person_id and people_seen.first_seen_at = sessions.started_at
+    group by sessions.person_id
+),
+
+visits as (
+    select
+        people_seen.*,
+        first_visit.device as first_device,
+        first_visit.channel as first_channel,
+        first_visit.campaign_key as first_campaign_key
+    from people_seen
+    join first_visits using (person_id)
 ),
 
 orders as (

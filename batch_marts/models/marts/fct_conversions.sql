@@ -1,6 +1,8 @@
 -- Each conversion with each visit in its look-back window, and how much of it the visit is given by each model. The
 -- visits in the window of one conversion follow each other among those of the person: which of them each is, is a
 -- difference.
+-- depends_on: {{ ref('int_changed_conversions') }}
+{{ config(materialized='versioned', key='conversion_id', ended_in='int_changed_conversions') }}
 with conversions as (
     select
         *,
@@ -8,6 +10,7 @@ with conversions as (
         epoch_us(converted_at) as converted_us,
         converted_at - interval {{ var('look_back_days') }} day as since
     from {{ ref('int_conversions') }}
+    {% if carries_over() %}where conversion_id in (select conversion_id from {{ ref('int_changed_conversions') }}){% endif %}
 ),
 
 touchpoints as (

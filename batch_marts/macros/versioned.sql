@@ -1,0 +1,36 @@
+{# A table whose rows are shared by builds. The model says which rows to make, of a full build all. A build that carries
+   over ends those whose `key` is in `ended_in`, a relation of the build, and adds what it makes. Each build shows its own by
+   a view. Rows are only ever added and ended, so what the builds before it show does not change. #}
+{% materialization versioned, adapter='duckdb' %}
+    {%- set shown = this.incorporate(type='view') -%}
+    {%- set rows = rows_of(this.identifier) -%}
+    {%- set build = var('build_id') -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {% call statement('main') -%}
+        {% if config.get('contract').enforced %}{{ get_assert_columns_equivalent(sql) }}{% endif %}
+        {% if carries_over() %}
+        update {{ rows }} set to_build = {{ build }}
+        where to_build is null and {{ config.require('key') }} in (
+            select {{ config.require('key') }} from {{ this.include(identifier=false) }}.{{ adapter.quote(config.require('ended_in')) }}
+        );
+        insert into {{ rows }} by name
+        {% else %}
+        create schema if not exists {{ adapter.quote(var('rows_schema')) }};
+        create table {{ rows }} as
+        {% endif %}
+        select *, {{ build }}::integer as from_build, null::integer as to_build from (
+            {{ sql }}
+        );
+        create view {{ shown }} as
+        select * exclude (from_build, to_build) from {{ rows }}
+        where from_build <= {{ build }} and (to_build is null or to_build > {{ build }});
+    {%- endcall %}
+
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {{ adapter.commit() }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [shown]}) }}
+{% endmaterialization %}
