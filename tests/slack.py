@@ -273,7 +273,7 @@ class SlackServer:
 
     def image(self, name: str) -> bytes:
         """The picture of that name, as it was uploaded."""
-        return next(file["data"] for file in self._uploads.values() if file["name"] == name)
+        return next(file["data"] for file in self._uploads.values() if file["name"] == name and file["data"])
 
     def _now(self) -> str:
         self._clock = max(self._clock + 1, time.time_ns() // 1000)

@@ -13,7 +13,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final, Literal
 
@@ -40,6 +40,7 @@ LENGTH: Final[dict[Grain, timedelta]] = {
     "hour": timedelta(hours=1),
     "five_minutes": timedelta(minutes=5),
 }
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 OVER: Final[tuple[Status, ...]] = ("resolved", "expired", "dismissed")
 
 
@@ -123,14 +124,33 @@ class Incident:
         return [verdict for verdict in self.verdicts if fires(verdict, self.kind)]
 
     @property
+    def closest(self) -> list[Verdict]:
+        """The same without a day or an hour of which a finer rule tells when within it that was."""
+        firing = self.firing
+        if len({verdict.grain for verdict in firing}) < 2:
+            return firing or list(self.verdicts)
+        told = set()
+        for coarse in ("day", "hour"):
+            length = LENGTH[coarse]
+            finer = [verdict for verdict in firing if LENGTH[verdict.grain] < length]
+            told |= {(v.metric, v.segment, coarse, v.at - (v.at - _EPOCH) % length) for v in finer}
+        return [v for v in firing if (v.metric, v.segment, v.grain, v.at) not in told]
+
+    @property
     def since(self) -> datetime:
         """When it began: the first value that was out of range."""
-        return min(verdict.at for verdict in self.firing or self.verdicts)
+        return min(verdict.at for verdict in self.closest)
 
     @property
     def until(self) -> datetime:
         """The end of the last value that was out of range."""
-        return max(end(verdict) for verdict in self.firing or self.verdicts)
+        return max(end(verdict) for verdict in self.closest)
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """The time that its values are of, whole days included."""
+        told = self.firing or self.verdicts
+        return min(verdict.at for verdict in told), max(end(verdict) for verdict in told)
 
     @property
     def members(self) -> list[tuple[str, str]]:
@@ -183,28 +203,24 @@ def advance(
     `team_of` says who is told of these metrics, `escalates_at` when somebody has to be called if nobody has acted.
     `incidents` are those that may still be touched: all that have not ended, and those that ended lately.
     """
-    book = {incident.incident_id: incident for incident in incidents}
-    before = dict(book)
+    book = _Book(incidents)
     unique = {order(verdict): verdict for verdict in verdicts}
     for _, together in groupby(sorted(unique), key=lambda key: key[0]):
         fresh: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)
-        touched: set[str] = set()
         for verdict in (unique[key] for key in together):
             for kind in _kinds(verdict):
-                known = _place(book.values(), verdict, kind, rules)
-                if known is not None:
-                    book[known.incident_id] = _with(known, verdict, now)
-                    touched.add(known.incident_id)
-                elif fires(verdict, kind) and _is_due(verdict, kind, now, rules):
+                if not book.place(verdict, kind, now, rules) and fires(verdict, kind) and _is_due(verdict, now, rules):
                     fresh[("late", "", "") if kind == "late" else (kind, *_cause(verdict))].append(verdict)
-        for incident_id in touched:  # what came later may be another incident
-            book[incident_id] = _ended_if_back(book[incident_id], now, rules)
-        for found in fresh.values():
-            _open(book, found, now, team_of, rules)
-    for incident_id, incident in book.items():
-        known = before.get(incident_id)
-        book[incident_id] = _in_time(incident, now, escalates_at, rules, is_known=known is not None)
-    return [incident for incident in book.values() if before.get(incident.incident_id) != incident]
+        for found in sorted(fresh.values(), key=lambda found: LENGTH[found[0].grain]):
+            kind = kind_of(found[0])  # a finer rule may just have opened an incident of the same series
+            new = [verdict for verdict in found if not book.place(verdict, kind, now, rules)]
+            if new:
+                _open(book, new, kind, now, team_of, rules)
+        book.end_if_back(now, rules)  # what comes later may be another incident
+    for incident_id, incident in book.incidents.items():
+        is_known = incident_id in book.before
+        book.incidents[incident_id] = _in_time(incident, now, escalates_at, rules, is_known=is_known)
+    return [incident for key, incident in book.incidents.items() if book.before.get(key) != incident]
 
 
 def perform(incident: Incident, act: Act, rules: LifeRules = LifeRules()) -> Incident:
@@ -230,19 +246,60 @@ def _kinds(verdict: Verdict) -> tuple[Kind, ...]:
     return ("health",) if verdict.rule == HEALTH_RULE else ("anomaly", "late")
 
 
-def _is_due(verdict: Verdict, kind: Kind, now: datetime, rules: LifeRules) -> bool:
-    return kind != "late" or now >= end(verdict) + rules.late_after
+def _is_due(verdict: Verdict, now: datetime, rules: LifeRules) -> bool:
+    return verdict.said != "waiting" or now >= end(verdict) + rules.late_after
 
 
-def _place(incidents: Iterable[Incident], verdict: Verdict, kind: Kind, rules: LifeRules) -> Incident | None:
-    """The incident that a verdict belongs to: one that goes on, or one whose time it falls into."""
-    series = (verdict.metric, verdict.segment)
-    fit = [each for each in incidents if each.kind == kind and series in each.members]
-    going_on = [each for each in fit if each.ended_at is None]
-    if going_on:
-        return going_on[0]
-    near = [each for each in fit if each.since < end(verdict) and verdict.at <= each.until + rules.reopen_within]
-    return max(near, key=lambda each: (each.since, each.incident_id)) if near else None
+class _Book:
+    """The incidents while they are worked on, by id and by the series in them."""
+
+    def __init__(self, incidents: Iterable[Incident]) -> None:
+        self.incidents = {incident.incident_id: incident for incident in incidents}
+        self.before = dict(self.incidents)
+        self._of_series: dict[tuple[Kind, str, str], list[str]] = defaultdict(list)
+        self._touched: set[str] = set()
+        for incident in self.incidents.values():
+            self._index(incident)
+
+    def put(self, incident: Incident) -> None:
+        """The incident is like that now."""
+        self.incidents[incident.incident_id] = incident
+        self._touched.add(incident.incident_id)
+        self._index(incident)
+
+    def place(self, verdict: Verdict, kind: Kind, now: datetime, rules: LifeRules) -> bool:
+        """Adds a verdict to the incident that it belongs to, if there is one: one that goes on, or one into whose time
+        it falls."""
+        ids = self._of_series.get((kind, verdict.metric, verdict.segment), ())
+        fit = [self.incidents[incident_id] for incident_id in ids]
+        going_on = [each for each in fit if each.ended_at is None]
+        near = going_on or [each for each in fit if _falls_into(verdict, each, rules)]
+        if not near:
+            return False
+        incident = max(near, key=lambda each: (each.since, each.incident_id))
+        changed = _with(incident, verdict, now)
+        if changed is not incident:
+            self.put(changed)
+        return True
+
+    def end_if_back(self, now: datetime, rules: LifeRules) -> None:
+        """Ends those of the incidents touched since the last time that are back in range."""
+        for incident_id in self._touched:
+            self.incidents[incident_id] = _ended_if_back(self.incidents[incident_id], now, rules)
+        self._touched.clear()
+
+    def _index(self, incident: Incident) -> None:
+        for metric, segment in incident.members:
+            known = self._of_series[incident.kind, metric, segment]
+            if incident.incident_id not in known:
+                known.append(incident.incident_id)
+
+
+def _falls_into(verdict: Verdict, incident: Incident, rules: LifeRules) -> bool:
+    first, last = incident.span
+    if incident.status == "dismissed":  # what comes after it nobody has judged
+        return first < end(verdict) and verdict.at < last
+    return first < end(verdict) and verdict.at <= last + rules.reopen_within
 
 
 def _with(incident: Incident, verdict: Verdict, now: datetime) -> Incident:
@@ -252,70 +309,75 @@ def _with(incident: Incident, verdict: Verdict, now: datetime) -> Incident:
     known = next((each for each in incident.verdicts if order(each) == order(verdict)), None)
     if not (speaks or calms(verdict, kind)) or (known is not None and known.said == verdict.said):
         return incident
-    if known is None and not speaks and (incident.ended_at is not None or verdict.at < incident.since):
+    if known is None and not speaks and not (incident.ended_at is None and _counts(verdict, incident)):
         return incident
     kept = [each for each in incident.verdicts if each is not known]
     changed = replace(incident, verdicts=tuple(sorted([*kept, verdict], key=order)), seen_at=max(incident.seen_at, now))
     if not speaks or incident.status == "dismissed":
         return changed
-    if incident.ended_at is not None and verdict.at >= incident.until:
+    if incident.ended_at is not None and verdict.at >= incident.span[1]:
         return _changed(replace(changed, status="open", ended_at=None, acted_by=""), "reopened", now)
-    if kind == "anomaly" and verdict.grain == "day" and all(each.grain != "day" for each in incident.firing):
+    is_news = kind == "anomaly" and incident.opened_at < now and not is_group(incident)
+    if is_news and verdict.grain == "day" and all(each.grain != "day" for each in incident.firing):
         return _changed(changed, "confirmed", now, about=verdict.at.isoformat())
     return changed
 
 
 def _open(
-    book: dict[str, Incident],
-    found: Sequence[Verdict],
-    now: datetime,
-    team_of: Callable[[Sequence[str], Kind], str],
-    rules: LifeRules,
-) -> None:
-    """Opens incidents for these verdicts of one cause: one for all where they are many, else one for each series."""
-    first = found[0]
-    kind = kind_of(first)
-    same = [
-        each
-        for each in book.values()
-        if each.kind == kind and each.ended_at is None and (kind == "late" or (each.rule, each.grain) == _cause(first))
-    ]
-    group = next((each for each in same if kind == "late" or len({metric for metric, _ in each.members}) > 1), None)
-    metrics = {verdict.metric for verdict in found}
-    alone = {metric for each in same if each is not group and each.since == first.at for metric, _ in each.members}
-    if group is not None and (kind == "late" or _is_one_cause(group, found)):
-        joined = replace(group, verdicts=tuple(sorted([*group.verdicts, *found], key=order)), seen_at=now)
-        names = sorted(metrics - {metric for metric, _ in group.members})
-        if names and group.status != "dismissed":
-            joined = _changed(joined, "joined", now, about=", ".join(names))
-        book[group.incident_id] = joined
-    elif kind == "late" or (kind == "anomaly" and len(metrics | alone) > rules.together):
-        _add(book, found, kind, now, team_of, rules)
-    else:
-        series: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
-        for verdict in found:
-            series[verdict.metric, verdict.segment].append(verdict)
-        for own in series.values():
-            _add(book, own, kind, now, team_of, rules)
-
-
-def _cause(verdict: Verdict) -> tuple[str, Grain]:
-    return (verdict.rule, verdict.grain)
-
-
-def _is_one_cause(group: Incident, found: Sequence[Verdict]) -> bool:
-    """Whether they began while the group's did, so that they may be for the same reason."""
-    return any(group.since <= verdict.at <= group.until for verdict in found)
-
-
-def _add(
-    book: dict[str, Incident],
+    book: _Book,
     found: Sequence[Verdict],
     kind: Kind,
     now: datetime,
     team_of: Callable[[Sequence[str], Kind], str],
     rules: LifeRules,
 ) -> None:
+    """Opens incidents for these verdicts of one cause: one for all where they are many, else one for each series."""
+    first = found[0]
+    same = [
+        each
+        for each in book.incidents.values()
+        if each.kind == kind and each.ended_at is None and (kind == "late" or (each.rule, each.grain) == _cause(first))
+    ]
+    group = next((each for each in same if kind == "late" or _is_group_of(each, first)), None)
+    metrics = {verdict.metric for verdict in found}
+    alone = {metric for each in same if each.since == first.at for metric, _ in each.members}
+    if group is not None:
+        joined = replace(group, verdicts=tuple(sorted([*group.verdicts, *found], key=order)), seen_at=now)
+        names = sorted(metrics - {metric for metric, _ in group.members})
+        if names and group.status != "dismissed":
+            joined = _changed(joined, "joined", now, about=", ".join(names))
+        book.put(joined)
+    elif kind == "late" or (kind == "anomaly" and len(metrics | alone) > rules.together):
+        book.put(_opened(found, kind, now, team_of, rules))
+    else:
+        series: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+        for verdict in found:
+            series[verdict.metric, verdict.segment].append(verdict)
+        for own in series.values():
+            book.put(_opened(own, kind, now, team_of, rules))
+
+
+def _cause(verdict: Verdict) -> tuple[str, Grain]:
+    return (verdict.rule, verdict.grain)
+
+
+def is_group(incident: Incident) -> bool:
+    """Whether several metrics are in it."""
+    return len({metric for metric, _ in incident.members}) > 1
+
+
+def _is_group_of(incident: Incident, verdict: Verdict) -> bool:
+    """Whether several metrics are in it, and this one began while they were out of range: it may be for one reason."""
+    return is_group(incident) and incident.since <= verdict.at <= incident.until
+
+
+def _opened(
+    found: Sequence[Verdict],
+    kind: Kind,
+    now: datetime,
+    team_of: Callable[[Sequence[str], Kind], str],
+    rules: LifeRules,
+) -> Incident:
     first = found[0]
     named = "\x1f".join([kind, first.metric, first.segment, first.grain, first.at.isoformat()])
     incident = Incident(
@@ -330,8 +392,7 @@ def _add(
         verdicts=tuple(sorted(found, key=order)),
         seen_at=now,
     )
-    incident = replace(incident, severity=severity_of(incident, rules))
-    book[incident.incident_id] = _changed(incident, "opened", now)
+    return _changed(replace(incident, severity=severity_of(incident, rules)), "opened", now)
 
 
 def severity_of(incident: Incident, rules: LifeRules = LifeRules()) -> Severity:
@@ -343,27 +404,34 @@ def severity_of(incident: Incident, rules: LifeRules = LifeRules()) -> Severity:
     else:
         z = max(rules.major_z if verdict.z is None else verdict.z for verdict in incident.firing)
         level = 1 + (z >= rules.major_z) + (z >= rules.critical_z)
-    lasted = max(verdict.at for verdict in incident.firing) - incident.since
+    lasted = max(verdict.at for verdict in incident.closest) - incident.since
     level += sum(lasted >= longer for longer in rules.longer)
     return 3 if level >= 3 else 2 if level == 2 else 1
 
 
-def back_since(incident: Incident, rules: LifeRules = LifeRules()) -> datetime | None:
-    """Since when all of its series are back in range, once each has been for long enough; None before that.
+def _last_of(incident: Incident, metric: str, segment: str) -> Verdict | None:
+    """The last value of a series that is out of range: of those that begin at one time, the finest."""
+    own = [each for each in incident.firing if (each.metric, each.segment) == (metric, segment)]
+    return max(own, key=lambda each: (each.at, -LENGTH[each.grain]), default=None)
 
-    What counts of a series begins after its last value out of range, and is no finer than that one: an hour in range
-    says nothing of a day that is out of it.
+
+def _counts(verdict: Verdict, incident: Incident) -> bool:
+    """Whether a value in range says something of how the incident goes on.
+
+    It begins after the last value out of range of its series, and is no finer than that one: an hour in range says
+    nothing of a day that is out of it.
     """
+    last = _last_of(incident, verdict.metric, verdict.segment)
+    return last is not None and verdict.at >= end(last) and LENGTH[verdict.grain] >= LENGTH[last.grain]
+
+
+def back_since(incident: Incident, rules: LifeRules = LifeRules()) -> datetime | None:
+    """Since when all of its series are back in range, once each has been for long enough; None before that."""
     long = {"anomaly": rules.back_for, "health": rules.healthy_for, "late": timedelta()}[incident.kind]
     since = incident.since
     for series in incident.members if incident.firing else ():
         own = [verdict for verdict in incident.verdicts if (verdict.metric, verdict.segment) == series]
-        last = max(
-            (verdict for verdict in own if fires(verdict, incident.kind)), key=lambda v: (v.at, -LENGTH[v.grain])
-        )
-        calm = [
-            v for v in own if calms(v, incident.kind) and v.at >= end(last) and LENGTH[v.grain] >= LENGTH[last.grain]
-        ]
+        calm = [verdict for verdict in own if calms(verdict, incident.kind) and _counts(verdict, incident)]
         if not calm or max(map(end, calm)) - calm[0].at < long:
             return None
         since = max(since, calm[0].at)
