@@ -67,7 +67,12 @@ class SignedRequests:
             raise _refused("it is not signed")
         if abs(self._clock() - datetime.fromtimestamp(int(signed_at), UTC)) > OLD:
             raise _refused("it is not of now")
-        if not self._verifier.is_valid(body, signed_at, told.get("x-slack-signature", "")):
+        try:
+            text = body.decode()
+            is_signed = self._verifier.is_valid(text, signed_at, told.get("x-slack-signature", ""))
+        except (UnicodeDecodeError, TypeError) as error:  # the verifier takes neither other octets nor other letters
+            raise _refused("it is no text") from error
+        if not is_signed:
             raise _refused("it is not signed by Slack with the secret in slack.signing_secret")
         digest = hashlib.sha256(body).digest()
         with self._lock:
@@ -77,7 +82,7 @@ class SignedRequests:
                 raise _refused("it came before")
             self._seen[digest] = now
         try:
-            payload = json.loads(parse_qs(body.decode(), strict_parsing=True)["payload"][0])
+            payload = json.loads(parse_qs(text, strict_parsing=True)["payload"][0])
         except (ValueError, KeyError) as error:
             raise _refused("it has no payload") from error
         return presses_of(payload)

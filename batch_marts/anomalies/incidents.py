@@ -268,12 +268,13 @@ class _Book:
         self._index(incident)
 
     def place(self, verdict: Verdict, kind: Kind, now: datetime, rules: LifeRules) -> bool:
-        """Adds a verdict to the incident that it belongs to, if there is one: one that goes on, or one into whose time
-        it falls."""
+        """Adds a verdict to the incident that it belongs to, if there is one: one that has it already, else one that
+        goes on, else one into whose time it falls."""
         ids = self._of_series.get((kind, verdict.metric, verdict.segment), ())
         fit = [self.incidents[incident_id] for incident_id in ids]
+        has_it = [each for each in fit if any(order(known) == order(verdict) for known in each.verdicts)]
         going_on = [each for each in fit if each.ended_at is None]
-        near = going_on or [each for each in fit if _falls_into(verdict, each, rules)]
+        near = has_it or going_on or [each for each in fit if _falls_into(verdict, each, rules)]
         if not near:
             return False
         incident = max(near, key=lambda each: (each.since, each.incident_id))

@@ -17,14 +17,15 @@ def amount(value: float | None, unit: str) -> str:
     >>> amount(12340.4, "views"), amount(1234567, "USD"), amount(43.1, "USD per customer"), amount(0.0421, "share")
     ('12,340 views', '$1,234,567', '$43.10 per customer', '4.21 %')
     """
-    if value is None or not math.isfinite(value):
+    if value is None or not math.isfinite(value * 100):
         return _NO
     if unit == "share":
         return f"{_digits(value * 100)} %"
     if unit == "USD per USD":
         return f"{_digits(value)} USD per USD"
     if unit == "USD" or unit.startswith("USD per "):
-        money = f"{abs(value):,.0f}" if abs(value) >= 1000 or value == 0 else f"{abs(value):,.2f}"
+        money = _digits(abs(value)) if abs(value) >= 1e15 else f"{abs(value):,.0f}"
+        money = money if abs(value) >= 1000 or value == 0 else f"{abs(value):,.2f}"
         return f"{'−' if value < 0 else ''}${money}{unit.removeprefix('USD')}"
     return f"{_digits(value)} {unit}".rstrip()
 
@@ -67,11 +68,13 @@ def change(actual: float | None, expected: float | None) -> str:
     >>> change(60.0, 100.0), change(130.0, 100.0), change(340.0, 100.0), change(5.0, 0.0)
     ('40 % below', '30 % above', '3.4 times', 'above')
     """
-    if actual is None or expected is None:
+    if actual is None or expected is None or not (math.isfinite(actual) and math.isfinite(expected)):
         return "other than"
     if expected == 0 or actual / expected < 0:
         return "above" if actual > expected else "below"
     share = actual / expected
+    if share >= 1000:
+        return "far above"
     if share >= 2:
         return f"{_digits(share)} times"
     percent = abs(share - 1) * 100
@@ -119,7 +122,9 @@ def value_of(verdict: Verdict) -> str:
 
 def _digits(value: float) -> str:
     """Three digits that say something, more where there are more before the point."""
-    if value == round(value) and abs(value) < 1e15:
+    if abs(value) >= 1e15:
+        return f"{value:.2e}"
+    if value == round(value):
         return f"{value:,.0f}"
     before = len(f"{abs(value):.0f}") if abs(value) >= 1 else 0
     after = max(3 - before, 0) if before else min(2 - math.floor(math.log10(abs(value))), 8)
