@@ -14,6 +14,9 @@ from typing import Any, Final, Literal
 
 import duckdb
 
+BASE_URL: Final = "https://slack.com/api/"
+"""Where Slack's Web API is."""
+
 ItemKind = Literal["message", "reply", "image"]
 State = Literal["waiting", "said", "stuck", "withdrawn"]
 

@@ -18,9 +18,9 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackRequestError
 from slack_sdk.web import SlackResponse
 
+from sinks.outbox import BASE_URL
 from stitchline.errors import MessageGone, SlackBusy, SlackRefused, SlackUnsure
 
-BASE_URL: Final = "https://slack.com/api/"
 INCIDENT, CHANGE = "stitchline_incident", "stitchline_change"
 """The event_type of a message's and of a reply's metadata."""
 

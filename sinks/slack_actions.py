@@ -22,7 +22,7 @@ from slack_sdk.socket_mode.client import BaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.socket_mode.response import SocketModeResponse
 
-from sinks.slack import BASE_URL
+from sinks.outbox import BASE_URL
 from stitchline.errors import RequestRefused
 
 log = logging.getLogger(__name__)
