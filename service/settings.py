@@ -37,6 +37,7 @@ from flows.rules import CheckpointLimits, FlowRules
 from flows.sessions import BACKGROUND_EVENTS, LOGOUT_EVENTS, SessionRules
 from identity.claims import LinkRules
 from identity.ids import LegalIds
+from sinks.outbox import BASE_URL
 from stitchline.durations import Duration
 from stitchline.errors import SettingsError
 
@@ -290,6 +291,28 @@ class SpendSettings(_Section):
     )
 
 
+def _slack_url(url: str) -> str:
+    if not url.startswith(("https://", "http://")) or not url.endswith("/"):
+        raise ValueError("an address of Slack's Web API starts with https:// and ends with /")
+    return url
+
+
+class SlackSettings(_Section):
+    token: SecretStr | None = Field(
+        default=None, description="The app's bot token (xoxb-…). Empty: incidents are on the page and in the log alone."
+    )
+    app_token: SecretStr | None = Field(
+        default=None, description="The app-level token (xapp-…) by which buttons are heard of through a socket."
+    )
+    signing_secret: SecretStr | None = Field(
+        default=None, description="The app's signing secret, where buttons are sent to the page instead."
+    )
+    base_url: Annotated[str, AfterValidator(_slack_url)] = Field(
+        default=BASE_URL, description="Slack's Web API; another one for a proxy, or a test."
+    )
+    timeout: Duration = Field(default=timedelta(seconds=10), description="How long an answer of Slack is waited for.")
+
+
 class LogSettings(_Section):
     format: Literal["text", "json"] = Field(
         default="text", description="text is for people, json for collectors of logs: one object a line."
@@ -318,12 +341,16 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     marts: MartsSettings = MartsSettings()
     spend: SpendSettings = SpendSettings()
+    slack: SlackSettings = SlackSettings()
     log: LogSettings = LogSettings()
     funnels: Annotated[DirectoryPath, _absolute] | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."
     )
     experiments: Annotated[Path, AfterValidator(_there), _absolute] | None = Field(
         default=None, description="What experiments are judged by, in YAML: a file, or a folder of them."
+    )
+    owners: Annotated[FilePath, _absolute] | None = Field(
+        default=None, description="Who is told of incidents, in YAML. Empty: the teams of a shop."
     )
 
     @classmethod

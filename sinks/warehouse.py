@@ -27,7 +27,7 @@ import psutil
 
 from stitchline.errors import StitchlineError, WarehouseError, WarehouseHeld, WarehouseTooNew, WarehouseUnwritable
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 """What schema.sql makes, and `_MIGRATIONS` lead to."""
 
 _MIGRATIONS: Final = {version: f"to_version_{version}.sql" for version in range(2, SCHEMA_VERSION + 1)}

@@ -13,7 +13,13 @@ StitchlineError
 ├── BackupError            a backup cannot be made, or is not one to restore
 ├── IdentityStoreError     Redis cannot be used
 ├── EmbeddedError          an embedded service did not start
-├── DefinitionError        a definition, of a funnel, metrics or experiments, cannot be read
+├── DefinitionError        a definition, of a funnel, metrics, experiments or owners, cannot be read
+├── SlackError             Slack was not told
+│   ├── SlackBusy          it asks to be left alone for a while
+│   ├── SlackUnsure        it may have been told or not: there was no answer, or none to rely on
+│   ├── SlackRefused       it refuses, until somebody mends the token, the channel or the message
+│   └── MessageGone        somebody deleted the message
+├── RequestRefused         a request that says it is Slack's is not, or is not new
 └── FileRefused            a file of spend or of currency rates cannot be read for certain
     ├── FormUnknown        it is the export of no known platform
     └── TotalDiffers       what it adds up to is not what it says itself
@@ -22,6 +28,9 @@ Every message says what was wrong, where, and what to do; the facts are attribut
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
 
 
 class StitchlineError(Exception):
@@ -82,7 +91,41 @@ class EmbeddedError(StitchlineError):
 
 
 class DefinitionError(StitchlineError):
-    """A definition, of a funnel, metrics or experiments, cannot be read; facts: field, source."""
+    """A definition, of a funnel, metrics, experiments or owners, cannot be read; facts: field, source."""
+
+
+class SlackError(StitchlineError):
+    """Slack was not told; facts: method."""
+
+
+class SlackBusy(SlackError):
+    """Slack asks to be left alone for a while; facts: method, retry_after (a timedelta)."""
+
+    def __init__(self, message: str, *, method: str, retry_after: timedelta) -> None:
+        super().__init__(message, method=method, retry_after=retry_after)
+        self.retry_after = retry_after
+
+
+class SlackUnsure(SlackError):
+    """Slack did not answer, or not so that one knows whether it did what it was asked; facts: method."""
+
+
+class SlackRefused(SlackError):
+    """Slack refuses, and will until somebody mends it; facts: method, error (Slack's word), scope."""
+
+    def __init__(self, message: str, *, method: str, error: str, scope: Literal["all", "channel", "item"]) -> None:
+        """`scope`: whether nothing can be said, nothing in that channel, or only this."""
+        super().__init__(message, method=method, error=error, scope=scope)
+        self.error = error
+        self.scope = scope
+
+
+class MessageGone(SlackError):
+    """Somebody deleted the message; facts: method, ts."""
+
+
+class RequestRefused(StitchlineError):
+    """A request that says it is Slack's is forged, old, seen before, or nothing that can be read; facts: reason."""
 
 
 class FileRefused(StitchlineError):

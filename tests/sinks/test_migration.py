@@ -61,11 +61,18 @@ def test_from_version_1(tmp_path: Path) -> None:
         assert told == [("w", "g", SCHEMA_VERSION)]
         columns = (
             "select table_name, column_name, data_type from information_schema.columns "
-            "where table_schema in ('stream', 'marketing') order by all"
+            "where table_schema in ('stream', 'marketing', 'refreshes', 'anomalies') order by all"
         )
         made = con.execute(columns).fetchall()
         assert made == fresh.execute(columns).fetchall()
-        assert {name for name, *_ in made} >= {"events", "spend_files", "ad_spend", "currency_rates"}
+        assert {name for name, *_ in made} >= {
+            "events",
+            "spend_files",
+            "ad_spend",
+            "currency_rates",
+            "builds",
+            "outbox",
+        }
         kept = con.execute("select message_id, device_type, browser, os from stream.events order by message_id")
         assert kept.fetchall() == [("m", "ios", None, "iOS"), ("n", None, None, None)]
         assert con.execute("select * from stream.session_events").fetchall() == []
