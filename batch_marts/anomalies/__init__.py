@@ -1,0 +1,11 @@
+"""Anomalies: which values of which metrics are not as they should be, and what explains it.
+
+`settings` is what people write in metrics.yml, `base.sql` and `seasonal.sql` are the two rules, `judging` runs them on
+any values, `wording` says it in words, `segments` finds out where a change comes from. `days` judges the nightly marts,
+`rolling` the stream while the day runs, `arrival` whether the data is there at all; `backtest` tries other settings.
+"""
+
+from batch_marts.anomalies.settings import Anomaly, Quiet
+from batch_marts.anomalies.verdicts import Part, Verdict
+
+__all__ = ["Anomaly", "Part", "Quiet", "Verdict"]

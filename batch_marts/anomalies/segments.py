@@ -1,0 +1,70 @@
+"""Where a change comes from: the fewest segments of a metric that explain most of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from batch_marts.anomalies.verdicts import Part
+
+MOST: Final = 0.8
+"""The share of a change that is enough to explain it."""
+AT_MOST: Final = 5
+"""Segments that are named."""
+LEAST_SHARE: Final = 0.05
+"""What explains less is not named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a segment had and what it was expected to have. `weight` is 1 for what adds up, and for a ratio what it is
+    divided by: the segment's part of the whole."""
+
+    segment: str
+    actual: float
+    expected: float
+    weight: float = 1.0
+
+    @property
+    def change(self) -> float:
+        return (self.actual - self.expected) * self.weight
+
+    @property
+    def dimension(self) -> str:
+        return self.segment.partition("=")[0]
+
+
+def explain(segments: Iterable[Segment], is_drop: bool) -> tuple[Part, ...]:
+    """The fewest of `segments` that explain most of a fall, or of a rise, the greatest share first.
+
+    Of several dimensions it is the one that says most: whose named segments have the greatest share of the change
+    beyond what they have of the whole. Shares are of the change of all segments of the dimension. Empty if they did not change
+    in that direction.
+    """
+    by_dimension: dict[str, list[Segment]] = {}
+    for one in segments:
+        by_dimension.setdefault(one.dimension, []).append(one)
+    found = [(_named(those, is_drop), those) for _, those in sorted(by_dimension.items())]
+    told = [(parts, _beyond(parts, those)) for parts, those in found if parts]
+    return max(told, key=lambda one: one[1])[0] if told else ()
+
+
+def _named(segments: Sequence[Segment], is_drop: bool) -> tuple[Part, ...]:
+    whole = sum(one.change for one in segments)
+    if whole == 0 or (whole < 0) != is_drop:
+        return ()
+    shares = sorted(((one.change / whole, one) for one in segments), key=lambda pair: (-pair[0], pair[1].segment))
+    parts: list[Part] = []
+    for share, one in shares[:AT_MOST]:
+        if share < LEAST_SHARE or sum(part.share for part in parts) >= MOST:
+            break
+        parts.append(Part(one.segment, one.actual, one.expected, share))
+    return tuple(parts)
+
+
+def _beyond(parts: Sequence[Part], segments: Sequence[Segment]) -> float:
+    """How much more of the change than of the whole the named segments have, for each of them."""
+    sizes: Mapping[str, float] = {one.segment: abs(one.expected * one.weight) for one in segments}
+    whole = sum(sizes.values()) or 1.0
+    return sum(part.share - sizes[part.segment] / whole for part in parts) / len(parts)
