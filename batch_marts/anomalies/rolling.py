@@ -5,7 +5,8 @@ Nothing is kept for it. What is read are the events around the same time of day,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -165,12 +166,12 @@ def _judge(
     spans: int,
     left_out: str,
 ) -> list[Verdict]:
-    values = values_sql(pace, end, _counted(counts, settings))
     with settings_of(con, settings):
-        query = judged_sql(values, pace.season, left_out=left_out, is_count=True, newest=spans)
-        found = rows(con, query)
-        odd = [row for row in found if row["said"] == "anomaly"]
-        words = how_unusual(con, odd, values, pace.season, pace.grain) if odd else {}
+        with _values(con, pace, end, _counted(counts, settings), "name, path") as values:
+            query = judged_sql(values, pace.season, left_out=left_out, is_count=True, newest=spans)
+            found = rows(con, query)
+            odd = [row for row in found if row["said"] == "anomaly"]
+            words = how_unusual(con, odd, values, pace.season, pace.grain) if odd else {}
         parts = {_key(row): _parts(con, row, counts, pace, end, left_out) for row in odd}
     return [
         wording.verdict_of(
@@ -188,15 +189,18 @@ def _key(row: Row) -> Key:
     return row["metric_name"], row["segment"], row["slot"]
 
 
-def values_sql(pace: Pace, end: datetime, counted: str) -> str:
-    """The values of the spans up to `end`, as `judged_sql` takes them: a slot for each place around the time of day.
+@contextmanager
+def _values(con: duckdb.DuckDBPyConnection, pace: Pace, end: datetime, counted: str, columns: str) -> Iterator[str]:
+    """Within it, the query of the values of the spans up to `end`, as `judged_sql` takes them: a slot for each place
+    around the time of day. The events are read once.
 
-    `counted` is a query over `recent`, the events that matter, of (metric_name, segment, step, n): how many there were
-    in the step with that number.
+    `counted` is a query over `recent`, the events that matter with these `columns`, of (metric_name, segment, step, n):
+    how many there were in the step with that number.
     """
     last = (end - _EPOCH) // pace.step
     a_day, wide = _DAY // pace.step, pace.width // pace.step
-    return _VALUES.format(
+    query = _VALUES.format(
+        columns=columns,
         recent="\nunion all\n".join(_recent(pace, end, days) for days in range(_DAYS)),
         step=pace.step // timedelta(microseconds=1),
         counted=counted,
@@ -207,6 +211,11 @@ def values_sql(pace: Pace, end: datetime, counted: str) -> str:
         a_day=a_day,
         wide=wide,
     )
+    con.register("anomaly_values", con.execute(query).to_arrow_table())
+    try:
+        yield "select * from anomaly_values"
+    finally:
+        con.unregister("anomaly_values")
 
 
 def _recent(pace: Pace, end: datetime, days: int) -> str:
@@ -220,7 +229,7 @@ def _recent(pace: Pace, end: datetime, days: int) -> str:
 
 _VALUES: Final = """
 with recent as materialized (
-    select epoch_us(event_at) // {step} as step, name, path, utm_source, device_type, context
+    select epoch_us(event_at) // {step} as step, {columns}
     from (
 {recent}
     )
@@ -307,10 +316,11 @@ def _parts(
         from split group by all
     """
     behind = (end - pace.step - row["began_at"]) // pace.step
-    query = judged_sql(values_sql(pace, end, counted), pace.season, left_out=left_out, is_count=True, newest=behind + 1)
+    with _values(con, pace, end, counted, "name, path, utm_source, device_type, context") as values:
+        judged = rows(con, judged_sql(values, pace.season, left_out=left_out, is_count=True, newest=behind + 1))
     segments = [
         Segment(one["segment"], one["value"], one["expected"])
-        for one in rows(con, query)
+        for one in judged
         if one["slot"] == row["slot"] and one["expected"] is not None
     ]
     return explain(segments, is_drop=row["value"] < row["expected"])

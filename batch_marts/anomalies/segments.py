@@ -14,6 +14,8 @@ AT_MOST: Final = 5
 """Segments that are named."""
 LEAST_SHARE: Final = 0.05
 """What explains less is not named."""
+TELLING: Final = 0.1
+"""Of the change more than of the whole, on average: what a second dimension has to have to be named as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,23 @@ class Segment:
 def explain(segments: Iterable[Segment], is_drop: bool) -> tuple[Part, ...]:
     """The fewest of `segments` that explain most of a fall, or of a rise, the greatest share first.
 
-    Of several dimensions it is the one that says most: whose named segments have the greatest share of the change
-    beyond what they have of the whole. Shares are of the change of all segments of the dimension. Empty if they did not change
-    in that direction.
+    Of several dimensions, that one counts which says most, and any other that says something, too: whose named segments
+    have a greater share of the change than of the whole. Shares are of the change of all segments of the dimension.
+    Empty if they did not change in that direction.
     """
     by_dimension: dict[str, list[Segment]] = {}
     for one in segments:
         by_dimension.setdefault(one.dimension, []).append(one)
-    found = [(_named(those, is_drop), those) for _, those in sorted(by_dimension.items())]
-    told = [(parts, _beyond(parts, those)) for parts, those in found if parts]
-    return max(told, key=lambda one: one[1])[0] if told else ()
+    named = {dimension: _named(those, is_drop) for dimension, those in sorted(by_dimension.items())}
+    beyond = {dimension: _beyond(parts, by_dimension[dimension]) for dimension, parts in named.items() if parts}
+    telling = sorted(beyond, key=lambda dimension: -beyond[dimension])
+    told = [
+        part
+        for i, dimension in enumerate(telling)
+        if not i or beyond[dimension] >= TELLING
+        for part in named[dimension]
+    ]
+    return tuple(sorted(told[:AT_MOST], key=lambda part: (-part.share, part.segment)))
 
 
 def _named(segments: Sequence[Segment], is_drop: bool) -> tuple[Part, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from batch_marts.anomalies.settings import Anomaly
@@ -61,7 +61,7 @@ def _because(row: Mapping[str, Any], settings: Anomaly, grain: Grain) -> str:
         )
     side = "below" if row["value"] < row["expected"] else "above"
     if by_season:
-        what = f"{expected} ± {number(row['deviation'])}, by {row['baseline']} {place(row['began_at'], grain)}s before"
+        what = f"{expected} ± {number(row['deviation'])}, by {_same(row['baseline'], row['began_at'], grain)}"
         what = f"{what} and the level of the last weeks"
     else:
         what = f"{expected} ± {number(row['deviation'])}, mean and standard deviation of the 7 {_UNITS[grain]} before"
@@ -76,9 +76,16 @@ def _too_few(row: Mapping[str, Any], grain: Grain) -> str:
     if row["rule"] == "base":
         return f"Too few: {row['baseline']} of the 7 {_UNITS[grain]} before have a value, and all of them are needed."
     return (
-        f"Too few: {row['baseline']} of the 6 {place(row['began_at'], grain)}s before have a value. It takes 3 of "
-        "them, and 3 weeks in which that was so, to say what is usual."
+        f"Too few: {_same(row['baseline'], row['began_at'], grain)} of 6 are known. It takes 3 of them, and 3 weeks in "
+        "which that was so, to say what is usual."
     )
+
+
+def _same(count: int, at: datetime, grain: Grain) -> str:
+    """As in: 5 Tuesdays before"""
+    if grain == "day":
+        return f"{count} {at:%A}{'' if count == 1 else 's'} before"
+    return f"the same time of {count} {'week' if count == 1 else 'weeks'} before"
 
 
 def unusual(is_low: bool, at: datetime, grain: Grain, weeks: int | None, recorded: int) -> str:
@@ -96,10 +103,17 @@ _UNITS: Final[Mapping[Grain, str]] = {"day": "days", "hour": "hours", "five_minu
 
 
 def place(at: datetime, grain: Grain) -> str:
-    """Where in the week it is: "Tuesday", "Tuesday 14:00 hour", "Tuesday 14:05 quarter of an hour" (UTC)."""
+    """Where in the week it is (UTC).
+
+    >>> at = datetime(2026, 11, 24, 14, 5)
+    >>> place(at, "day"), place(at, "hour"), place(at, "five_minutes")
+    ('Tuesday', 'hour from Tuesday 14:05', 'ten minutes up to Tuesday 14:10')
+    """
     if grain == "day":
         return f"{at:%A}"
-    return f"{at:%A %H:%M} hour" if grain == "hour" else f"{at:%A %H:%M} quarter-hour"
+    if grain == "hour":
+        return f"hour from {at:%A %H:%M}"
+    return f"ten minutes up to {at + timedelta(minutes=5):%A %H:%M}"
 
 
 def number(value: float) -> str:
