@@ -59,7 +59,7 @@ def test_before_noon_nothing_fires(world: World) -> None:
 
 
 def test_a_fall_of_40_percent_is_found_within_15_minutes(world: World) -> None:
-    found = {}
+    found: dict[tuple[str, str], tuple[int, Verdict]] = {}
     for minute in range(1, 16):
         for key, verdict in ask(world, minute).items():
             if verdict.said == "anomaly":

@@ -16,7 +16,7 @@ from tests.batch_marts.anomalies.worlds import mart_of, weekly
 
 def test_the_one_that_fell() -> None:
     found = explain([Segment("path=/", 60, 100), Segment("path=/a", 51, 50), Segment("path=/b", 29, 30)], is_drop=True)
-    assert found == (Part("path=/", 60, 100, pytest.approx(1.0)),)
+    assert found == (Part("path=/", 60, 100, share=1.0),)
 
 
 def test_the_fewest_that_explain_most() -> None:
@@ -134,7 +134,7 @@ def test_the_drill_down_of_a_day() -> None:
 def test_a_ratio_is_explained_by_what_it_is_divided_by() -> None:
     sessions = {"google": [1000.0] * 80, "x": [10.0] * 80}
     ordering = {"google": [*[50.0] * 79, 30.0], "x": [*[1.0] * 79, 0.0]}
-    series = {}
+    series: dict[tuple[str, str], list[float]] = {}
     for name, made in (("sessions", sessions), ("ordering", ordering)):
         series |= {(name, f"channel={channel}"): values for channel, values in made.items()}
         series[name, "all"] = [sum(pair) for pair in zip(*made.values(), strict=True)]
