@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from batch_marts.anomalies.settings import Anomaly, Quiet, Rolling
 from stitchline.definitions import Part, problems
 from stitchline.errors import DefinitionError
 
@@ -38,6 +39,7 @@ class Metric(Part):
     value: Text | None = None
     ratio: tuple[str, str] | None = None
     retired: date | None = None
+    anomaly: Anomaly = Anomaly()
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Metric:
@@ -57,6 +59,11 @@ class Metric(Part):
 
 class _Metrics(Part):
     metrics: tuple[Metric, ...] = Field(min_length=1)
+    quiet: tuple[Quiet, ...] = ()
+    """For all of them."""
+
+
+_FIELDS: Final = [name for model in (Metric, _Metrics, Anomaly, Quiet, Rolling) for name in model.model_fields]
 
 
 def load_metrics(path: Path = METRICS) -> list[Metric]:
@@ -69,15 +76,20 @@ def load_metrics(path: Path = METRICS) -> list[Metric]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DefinitionError(f"The metrics of {path} cannot be read: {error}", source=path) from error
     try:
-        metrics = _Metrics.model_validate(told).metrics
+        checked = _Metrics.model_validate(told)
     except ValidationError as error:
-        found = problems(error, [*Metric.model_fields, "metrics"], "a table of `name: value`")
+        found = problems(error, _FIELDS, "a table of `name: value`")
         raise DefinitionError(
             f"{path}: {'; '.join(f'{field}: {what}' if field else what for field, what in found)}",
             field=found[0][0],
             source=path,
         ) from error
-    shown = [metric for metric in metrics if metric.retired is None or metric.retired > datetime.now(UTC).date()]
+    today = datetime.now(UTC).date()
+    shown = [
+        _also_quiet(metric, checked.quiet)
+        for metric in checked.metrics
+        if metric.retired is None or metric.retired > today
+    ]
     by_name: dict[str, Metric] = {}
     for metric in shown:
         if metric.shown_as in by_name:
@@ -97,6 +109,14 @@ def load_metrics(path: Path = METRICS) -> list[Metric]:
                     metric=metric.name,
                 )
     return shown
+
+
+def _also_quiet(metric: Metric, times: tuple[Quiet, ...]) -> Metric:
+    if not times:
+        return metric
+    return metric.model_copy(
+        update={"anomaly": metric.anomaly.model_copy(update={"quiet": metric.anomaly.quiet + times})}
+    )
 
 
 def daily_metrics_sql(metrics: Sequence[Metric]) -> str:

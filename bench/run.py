@@ -19,7 +19,8 @@ import duckdb
 import numpy as np
 from rich.console import Console
 
-from bench import devices, identity, late, latency, machine, marts
+from bench import anomalies, devices, identity, late, latency, machine, marts
+from bench.anomalies import Anomalies
 from bench.devices import Devices
 from bench.flow import FlowRun, run_flow, run_reconcile, running_service
 from bench.identity import Identity
@@ -35,7 +36,7 @@ EVENTS_PER_DEVICE = 20
 LARGE = 10_000_000
 RUNS = 2  # with and without users, in turn; the better of each counts
 YARDSTICK_RUNS = 3  # before the flow and again after it; the best counts
-PARTS = ("throughput", "late", "devices", "identity", "marts")
+PARTS = ("throughput", "late", "devices", "identity", "marts", "anomalies")
 HOME = Path(".stitchline/bench")
 
 console = Console(stderr=True, highlight=False)
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         "many devices": lambda: devices.report(description, _devices()),
         "identity": lambda: identity.report(description, _identity()),
         "marts": lambda: marts.report(description, _marts()),
+        "anomalies": lambda: anomalies.report(description, _anomalies()),
     }
     for part, (name, measured) in zip(PARTS, sections.items(), strict=True):
         if part not in given.parts:
@@ -261,6 +263,16 @@ def _marts() -> Marts:
         f"full {alone.seconds:.1f} s, beside the flow {measured.full[0].seconds:.1f} s, plain DuckDB "
         f"{plain['seconds']:.1f} s; nightly {nightly_alone.seconds:.1f} s, beside the flow "
         f"{measured.nightly[0].seconds:.1f} s, visible after p95 {measured.full[1].percentile(95):.2f} s"
+    )
+    return measured
+
+
+def _anomalies() -> Anomalies:
+    measured = anomalies.measure()
+    seasonal = measured.right["seasonal"]
+    console.print(
+        f"the seasonal rule finds {seasonal.recall:.1%} of the falls with {seasonal.false_alarms_per_90_days:.2f} "
+        f"false alarms in 90 days; every day in {measured.seconds['seasonal, every day']:.1f} s"
     )
     return measured
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,14 @@ def file_of(folder: Path, *metrics: dict[str, Any]) -> Path:
         ([VIEWS, VIEWS], "version 1 twice"),
         ([VIEWS, RATE], "a ratio of 'orders', which is no metric"),
         ([], "metrics"),
+        ([VIEWS | {"anomaly": {"rule": "seasons"}}], "rule"),
+        ([VIEWS | {"anomaly": {"threshhold": 3}}], "did you mean threshold?"),
+        ([VIEWS | {"anomaly": {"threshold": 0}}], "greater than 0"),
+        ([VIEWS | {"anomaly": {"quiet": [{"start": "2026-02-02", "reason": "x"}]}}], "end"),
+        (
+            [VIEWS | {"anomaly": {"quiet": [{"start": "2026-02-02", "end": "2026-02-01", "reason": "x"}]}}],
+            "ends before",
+        ),
     ],
 )
 def test_what_is_refused_is_named(tmp_path: Path, metrics: list[dict[str, Any]], says: str) -> None:
@@ -126,3 +134,22 @@ def test_both_meanings_are_shown_until_the_old_one_is_retired(tmp_path: Path) ->
         told = metrics_markdown(metrics)
         assert ("`views`" in told, "`views_v2`" in told) == ("views" in shown, True)
     assert "Page views by people and crawlers" in told
+
+
+def test_how_each_is_judged_and_when_none_is(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.yml"
+    anomaly = {
+        "rule": "base",
+        "direction": "drops",
+        "quiet": [{"start": "2026-05-01", "end": "2026-05-01", "reason": "Sale"}],
+    }
+    quiet = [{"start": date(2026, 12, 24), "end": date(2026, 12, 26), "reason": "Christmas"}]
+    file.write_text(
+        yaml.safe_dump({"metrics": [VIEWS | {"anomaly": anomaly}, ORDERS], "quiet": quiet}), encoding="utf-8"
+    )
+    views, orders = (metric.anomaly for metric in load_metrics(file))
+    assert (views.rule, views.direction, views.deviations, views.relative) == ("base", "drops", 2.5, 0)
+    assert (orders.rule, orders.direction, orders.deviations, orders.relative) == ("seasonal", "both", 3, 0.1)
+    assert [time.reason for time in views.quiet] == ["Sale", "Christmas"]
+    (christmas,) = orders.quiet
+    assert (christmas.start, christmas.end) == (datetime(2026, 12, 24, tzinfo=UTC), datetime(2026, 12, 27, tzinfo=UTC))
