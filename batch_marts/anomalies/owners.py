@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError, model_validator
@@ -36,8 +36,10 @@ def _time(value: object) -> time:
 
 
 def _zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError("a time zone is a name of the tz database, like Europe/Berlin or UTC")
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:  # a folder of the database is no file
+        raise ValueError("a time zone is a name of the tz database, like Europe/Berlin or UTC") from error
     return name
 
 

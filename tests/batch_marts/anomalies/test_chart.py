@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from batch_marts.anomalies.chart import Series, chart
-from tests.batch_marts.anomalies.made import DAY
+from batch_marts.anomalies.incidents import Incident
+from batch_marts.anomalies.record import draw, record
+from sinks.warehouse import Warehouse
+from tests.batch_marts.anomalies.made import DAY, NOON, office, verdict
 
 RED, BLUE = (192, 0, 0), (31, 78, 121)
 
@@ -26,6 +31,28 @@ def series(days: int = 42, last: float = 7_200.0) -> Series:
         out=[False] * (days - 1) + [True],
         unit="views",
     )
+
+
+def test_the_chart_of_an_incident_is_put_into_its_thread_once(tmp_path: Path) -> None:
+    with Warehouse.open(tmp_path / "w.duckdb") as warehouse:
+        (incident,) = record(warehouse, [verdict()], NOON, office())
+        asked: list[str] = []
+
+        def series_of(incident: Incident) -> Series:
+            asked.append(incident.incident_id)
+            return series()
+
+        assert draw(warehouse, lambda _: None, NOON, office()) == []
+        assert draw(warehouse, series_of, NOON, office()) == [incident.incident_id]
+        assert draw(warehouse, series_of, NOON, office()) == []
+        assert asked == [incident.incident_id]
+        with warehouse.reader() as con:
+            rows = con.execute("select item_id, payload, image from anomalies.outbox where kind = 'image'").fetchall()
+    ((item_id, payload, image),) = rows
+    assert item_id == f"{incident.incident_id}-chart"
+    shows = "Chart: Traffic by page 40 % below expected"
+    assert json.loads(payload) == {"name": f"incident-{incident.incident_id}.png", "shows": shows}
+    assert image == chart(series(), "Traffic by page")
 
 
 def pixels(image: bytes) -> np.ndarray:

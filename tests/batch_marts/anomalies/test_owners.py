@@ -60,6 +60,8 @@ def test_what_concerns_several_teams_is_the_platform_s() -> None:
         (GOOD | {"product": {"channel": "#p", "working_hours": {"from": 570, "to": "18:00"}}}, "570 is no time of day"),
         (GOOD | {"product": {"channel": "#p", "working_hours": BERLIN | {"to": "08:00"}}}, "swap `from` and `to`"),
         (GOOD | {"product": {"channel": "#p", "working_hours": BERLIN | {"time_zone": "Berlin"}}}, "tz database"),
+        (GOOD | {"product": {"channel": "#p", "working_hours": BERLIN | {"time_zone": "Europe"}}}, "tz database"),
+        (GOOD | {"product": {"channel": "#p", "working_hours": BERLIN | {"time_zone": "../etc"}}}, "tz database"),
         (GOOD | {"product": {"channel": "#p", "working_hours": BERLIN | {"days": ["monday"]}}}, "days[0]"),
     ],
 )
