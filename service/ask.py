@@ -22,6 +22,7 @@ from funnels.definition import FunnelDefinition, definitions
 from identity.graph import Graph
 from identity.rebuild import Judged
 from service import forgetting, people, spend
+from service.anomalies import Anomalies
 from service.marts import Marts
 from service.settings import Settings
 from service.topics import kept_for
@@ -91,7 +92,10 @@ class _Unserved:
         return kept_for(kafka.client_config(kafka.bootstrap) if kafka.bootstrap is not None else {}, kafka.topic)
 
     def marts(self) -> Marts:
-        return Marts(self.warehouse, self.settings, threading.Event())
+        return Marts(self.warehouse, self.settings, threading.Event(), lambda: self.anomalies().check_days())
+
+    def anomalies(self) -> Anomalies:
+        return Anomalies(self.warehouse, self.settings, is_alone=True)
 
     def back_up(self, folder: Path) -> Manifest:
         return back_up(self.warehouse, folder)
@@ -118,6 +122,12 @@ def ask(
         return _ask_service(file, method, path, body, params, patience)
     with warehouse:
         return asyncio.run(_ask_here(_Unserved(warehouse, settings), method, path, body, params))
+
+
+def ask_for_file(settings: Settings, path: str, params: dict[str, Any]) -> bytes:
+    """What the API has at `path` that is no JSON, a picture. Raises what `ask` does."""
+    answer: bytes = ask(settings, "GET", path, params=params)
+    return answer
 
 
 def has_to_exist(file: Path) -> None:
@@ -182,7 +192,8 @@ def _ask_service(
 
 def _answer(response: httpx.Response) -> Any:
     if response.is_success:
-        return response.json()
+        is_json = response.headers.get("content-type", "").startswith("application/json")
+        return response.json() if is_json else response.content
     try:
         told = response.json().get("error") or response.text
     except ValueError:

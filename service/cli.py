@@ -18,6 +18,7 @@ from rich.console import Console
 
 from funnels.definition import load_definition
 from service import logs, show
+from service.anomalies_commands import anomalies
 from service.ask import ask
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of, time_of
 from service.experiments_commands import experiments
@@ -43,6 +44,7 @@ cli.add_typer(dead_letters, name="dead-letters")
 identity = typer.Typer(no_args_is_help=True, help="Who is behind an id, and why; merging persons and undoing it.")
 cli.add_typer(identity, name="identity")
 cli.add_typer(marts, name="marts")
+cli.add_typer(anomalies, name="anomalies")
 cli.add_typer(spend, name="spend")
 cli.command()(experiments)
 

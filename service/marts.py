@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -24,7 +24,7 @@ from funnels.definition import definitions
 from funnels.query import compile_days
 from service.settings import Settings
 from sinks.warehouse import Warehouse
-from stitchline.errors import UsageError
+from stitchline.errors import StitchlineError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,15 @@ def progress_file(settings: Settings) -> Path:
 class Marts:
     """The marts over one warehouse."""
 
-    def __init__(self, warehouse: Warehouse, settings: Settings, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        settings: Settings,
+        stopping: threading.Event,
+        published: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`published` is called after each build that everybody reads from then on."""
+        self._published = published
         self._warehouse = warehouse
         self._settings = settings
         self._stopping = stopping
@@ -72,6 +80,10 @@ class Marts:
             finally:
                 progress_file(self._settings).unlink(missing_ok=True)
         log.info("build %d of the marts is published", build.build_id, extra={"kind": build.kind})
+        try:
+            self._published()
+        except (StitchlineError, duckdb.Error) as error:
+            log.error("the new values of the metrics could not be judged: %s", error)
         return self._told(build)
 
     def roll_back(self, build_id: int | None) -> dict[str, Any]:

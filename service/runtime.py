@@ -26,6 +26,7 @@ from flows.rules import FlowRules
 from funnels.definition import FunnelDefinition, definitions
 from identity.rebuild import Judged
 from service import forgetting, people, spend
+from service.anomalies import Anomalies
 from service.ask import address_file, write_address
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.flow import Flow
@@ -33,6 +34,7 @@ from service.marts import Marts
 from service.schedule import Schedule
 from service.settings import Settings
 from service.spend_folder import LOOK, SpendFolder
+from service.watch import Observer, Watch
 from service.web.app import create_app
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from service.web.view import FlowState
@@ -140,7 +142,7 @@ class Service:
         except BaseException:
             self.warehouse.close()
             raise
-        self._marts = Marts(self.warehouse, settings, stopping)
+        self._marts = Marts(self.warehouse, settings, stopping, lambda: self._anomalies.check_days())
         self._schedule = Schedule(settings.schedule.time_zone)
         token = settings.web.token.get_secret_value() if settings.web.token is not None else None
         key = secrets.token_urlsafe(32)
@@ -157,6 +159,8 @@ class Service:
         host, port = self._sockets[0].getsockname()[:2]
         reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.url = f"http://{reachable}:{port}"
+        self._anomalies = Anomalies(self.warehouse, settings, self.url)
+        self._watch = Watch(self._anomalies, settings, Observer(self.warehouse, self.flow.state), stopping)
         write_address(settings.warehouse.path, self.url, token, key)
         self._web = threading.Thread(target=self._server.run, args=(self._sockets,), name="web", daemon=True)
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
@@ -178,6 +182,7 @@ class Service:
         if spend_folder is not None:
             self._schedule.every(LOOK, SpendFolder(spend_folder, self.load_spend, self._stopping).look)
         self._schedule.start()
+        self._watch.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -185,6 +190,7 @@ class Service:
         self._stopping.set()
         self._end_comparing()
         self._schedule.end()
+        self._watch.end()
         with self._marts.standing_still():  # a refresh ends after the model that it makes
             pass
         self._flow.join()
@@ -282,6 +288,9 @@ class Service:
 
     def marts(self) -> Marts:
         return self._marts
+
+    def anomalies(self) -> Anomalies:
+        return self._anomalies
 
     def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
         return spend.load(self.warehouse, self._settings.spend, files)

@@ -16,8 +16,8 @@ from stitchline.errors import SettingsError
 
 COOKIE = "stitchline_access"
 
-_OPEN_PATHS = ("/health/live", "/health/ready", "/login", "/static/", "/favicon.ico")
-"""What needs no token: the probes, the way in, and what the way in is made of."""
+_OPEN_PATHS = ("/health/live", "/health/ready", "/login", "/static/", "/favicon.ico", "/slack/actions")
+"""What needs no token: the probes, the way in and what that is made of, and what Slack signs."""
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hmac
 import json
 from base64 import b64decode
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
@@ -18,8 +21,10 @@ from service.web import readings
 from service.web.metrics import Metrics
 from service.web.models import (
     BackupQuestion,
+    ChannelToTest,
     DeadLetters,
     Health,
+    IncidentAct,
     PartitionAnswer,
     PersonChange,
     PersonToForget,
@@ -290,6 +295,66 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         with questions.reading("the experiments") as con:
             return experiments.results(con, chosen)
 
+    @router.get("/api/anomalies", tags=["anomalies"])
+    def incidents(
+        every: Annotated[bool, Query(alias="all", description="Those that are over as well.")] = False,
+    ) -> list[dict[str, Any]]:
+        """What is out of range, the last one first."""
+        return view.anomalies().listed("all" if every else "open")
+
+    @router.get("/api/anomalies/backtest", tags=["anomalies"], responses={422: {"model": Problem}})
+    def backtest(
+        metric: str,
+        since: Annotated[date, Query(alias="from", description="The first UTC day.")],
+        until: Annotated[date, Query(alias="to", description="The last UTC day.")],
+        segment: Annotated[str, Query(description="'all' or dimension=value.")] = "all",
+    ) -> dict[str, Any]:
+        """What would have fired of a metric under other settings, and the settings that its past asks for."""
+        return view.anomalies().backtest(metric, since, until, segment)
+
+    @router.get("/api/anomalies/backtest.png", tags=["anomalies"], response_class=Response)
+    def backtest_picture(
+        metric: str,
+        since: Annotated[date, Query(alias="from")],
+        until: Annotated[date, Query(alias="to")],
+        segment: str = "all",
+    ) -> Response:
+        """The same days as a chart, by the metric's own settings."""
+        return _picture(view.anomalies().backtest_picture(metric, since, until, segment))
+
+    @router.get("/api/anomalies/{incident_id}", tags=["anomalies"], responses={422: {"model": Problem}})
+    def incident(incident_id: str) -> dict[str, Any]:
+        """One incident: the values that it is made of, what became of it, and its message."""
+        return view.anomalies().one(incident_id)
+
+    @router.get("/api/anomalies/{incident_id}/chart.png", tags=["anomalies"], response_class=Response)
+    def picture(incident_id: str) -> Response:
+        """Its values, the range that they were expected in, and those that are out of it."""
+        return _picture(view.anomalies().picture(incident_id))
+
+    @router.post("/api/anomalies/check", tags=["anomalies"])
+    def check_anomalies() -> dict[str, Any]:
+        """Judges all that can be judged now, and says what changed and what is open."""
+        return view.anomalies().check()
+
+    @router.post("/api/anomalies/test", tags=["anomalies"], responses={403: {"model": Problem}})
+    def test_channel(asked: ChannelToTest, shown: OwnersKey = "") -> dict[str, Any]:
+        """Posts a sample to a channel. For the user alone that the service runs as."""
+        for_the_owner(shown, "stitchline anomalies test")
+        return view.anomalies().test(asked.channel)
+
+    @router.post("/api/anomalies/{incident_id}", tags=["anomalies"], responses={422: {"model": Problem}})
+    def act_on_incident(incident_id: str, asked: IncidentAct) -> dict[str, Any]:
+        """Acknowledges, snoozes or dismisses an incident."""
+        return view.anomalies().act(incident_id, asked.deed, asked.actor, f"page-{uuid4().hex}")
+
+    @router.post("/slack/actions", include_in_schema=False)
+    async def slack_actions(request: Request) -> Response:
+        """Buttons, as Slack sends them; it shows no token, but signs."""
+        body = await request.body()
+        await run_in_threadpool(view.anomalies().from_slack, body, dict(request.headers))
+        return Response()
+
     @router.get("/api/dead-letters", tags=["flow"])
     def dead_letters(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -354,6 +419,12 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
 async def body_text(request: Request) -> str:
     """The request's body, as it was sent."""
     return (await request.body()).decode(errors="replace")
+
+
+def _picture(image: bytes | None) -> Response:
+    if image is None:
+        raise HTTPException(404, "there is nothing to draw")
+    return Response(image, media_type="image/png")
 
 
 def _text(base64_blob: str | None) -> str | None:

@@ -23,13 +23,14 @@ from service.web.questions import Questions
 from service.web.statement import DeadlinePassed
 from service.web.view import ServiceView
 from stitchline import __version__
-from stitchline.errors import DefinitionError, StitchlineError, UsageError
+from stitchline.errors import DefinitionError, RequestRefused, StitchlineError, UsageError
 
 _STATIC = Path(__file__).parent / "static"
 
 _STATUS: tuple[tuple[type[StitchlineError], int], ...] = (
     (DefinitionError, 422),
     (UsageError, 422),
+    (RequestRefused, 401),
     (DeadlinePassed, 504),
     (StitchlineError, 503),
 )

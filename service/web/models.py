@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, Field
 
@@ -166,6 +166,19 @@ class DeadLetters(BaseModel):
     total: int = Field(description="All dead letters, listed here or not.")
     by_reason: dict[str, int]
     dead_letters: list[DeadLetter]
+
+
+class IncidentAct(BaseModel):
+    """What somebody does about an incident."""
+
+    deed: Literal["acknowledge", "snooze", "not_anomaly"]
+    actor: str = Field(min_length=1, max_length=200, description="Who does it.")
+
+
+class ChannelToTest(BaseModel):
+    """Where a sample is to be posted."""
+
+    channel: str = Field(min_length=1, max_length=200, description="A #name, or Slack's id of the channel.")
 
 
 class PartitionAnswer(BaseModel):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, cast
 from urllib.parse import parse_qs
+from uuid import uuid4
 
 import jinja2
 from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
+from batch_marts.anomalies.incidents import Deed
 from funnels import FunnelDefinition
 from service import forgetting, people
-from service.web import readings, wording
+from service.web import incidents, readings, wording
 from service.web.access import COOKIE, Access
 from service.web.live import LiveFeed
 from service.web.persons import read_person
@@ -22,6 +27,7 @@ from service.web.view import ServiceView
 from stitchline import __version__
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_RUNBOOK: Final = Path(__file__).parents[2] / "docs" / "runbook.md"
 _COOKIE_LIFE = timedelta(days=30)
 _LONGEST_FORM = 4096
 
@@ -69,6 +75,40 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
         status = 200 if found else 404
         return render("identity.html", status_code=status, asked=asked, persons=found, problem=problem)
 
+    @router.get("/anomalies", response_class=HTMLResponse, include_in_schema=False)
+    def anomalies() -> HTMLResponse:
+        every = incidents.rows(view.anomalies().listed("all"))
+        going_on = [row for row in every if row["ended_at"] is None]
+        over = [row for row in every if row["ended_at"] is not None]
+        return render("anomalies.html", going_on=going_on, over=over, troubles=view.anomalies().troubles())
+
+    @router.get("/anomalies/{incident_id}", response_class=HTMLResponse, include_in_schema=False)
+    def anomaly(incident_id: str) -> HTMLResponse:
+        incident = view.anomalies().one(incident_id)
+        return render(
+            "anomaly.html",
+            incident=incident,
+            blocks=incidents.drawn(incident["message"]),
+            story=incidents.story(incident),
+            has_chart=incident["kind"] == "anomaly" and len(incident["metrics"]) == 1,
+        )
+
+    @router.post("/anomalies/{incident_id}", include_in_schema=False)
+    async def act(incident_id: str, request: Request) -> Response:
+        fields = parse_qs((await _short_body(request)).decode(errors="replace"))
+        deed, actor = (fields.get(name, [""])[0].strip() for name in ("deed", "actor"))
+        if deed not in ("acknowledge", "snooze", "not_anomaly") or not actor:
+            raise HTTPException(422, "say who you are, and what is to be done")
+        await run_in_threadpool(view.anomalies().act, incident_id, cast(Deed, deed), actor[:100], f"page-{uuid4().hex}")
+        return RedirectResponse(f"/anomalies/{incident_id}", 303)
+
+    @router.get("/runbook", response_class=HTMLResponse, include_in_schema=False)
+    def runbook() -> HTMLResponse:
+        if not _RUNBOOK.exists():
+            raise HTTPException(404, "the runbook is docs/runbook.md in Stitchline's repository")
+        text = MarkdownIt("commonmark", {"html": True}).enable("table").render(_RUNBOOK.read_text(encoding="utf-8"))
+        return render("runbook.html", text=Markup(text))
+
     @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     def documentation() -> FileResponse:
         page = view.marts().documentation
@@ -95,9 +135,7 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
 
     @router.post("/login", response_class=HTMLResponse, include_in_schema=False)
     async def login_by_form(request: Request) -> Response:
-        if int(request.headers.get("content-length") or 0) > _LONGEST_FORM:
-            raise HTTPException(413, "that is no token")
-        fields = parse_qs((await request.body()).decode(errors="replace"))
+        fields = parse_qs((await _short_body(request)).decode(errors="replace"))
         return _let_in(request, fields.get("token", [""])[0])
 
     def _let_in(request: Request, token: str | None) -> Response:
@@ -125,6 +163,12 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
     return router
 
 
+async def _short_body(request: Request) -> bytes:
+    if int(request.headers.get("content-length") or 0) > _LONGEST_FORM:
+        raise HTTPException(413, "that is too long for this form")
+    return await request.body()
+
+
 class Templates:
     """The Jinja2 environment: everything escaped, a name that is not given is an error."""
 
@@ -148,6 +192,7 @@ class Templates:
             "time": datetime.fromisoformat,
             "exact": wording.exact,
             "counted": wording.counted,
+            "figure": lambda value: wording.NOTHING if value is None else f"{value:,.4g}",
         }
 
     def __call__(self, name: str, *, status_code: int = 200, **context: object) -> HTMLResponse:

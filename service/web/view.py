@@ -16,6 +16,7 @@ from flows.reconcile import Reconciliation
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
 from identity.rebuild import Judged
+from service.anomalies import Anomalies
 from service.marts import Marts
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from sinks.backups import Manifest
@@ -127,6 +128,10 @@ class ServiceView(Protocol):
 
     def marts(self) -> Marts:
         """The marts: which build everybody reads, and the making of another one."""
+        ...
+
+    def anomalies(self) -> Anomalies:
+        """What is out of range, and what became of it."""
         ...
 
     def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:

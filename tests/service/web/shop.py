@@ -20,6 +20,7 @@ from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
 from funnels import FunnelDefinition
 from identity.rebuild import Judged
+from service.anomalies import Anomalies
 from service.marts import Marts
 from service.web import FlowState, PartitionState
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
@@ -82,6 +83,9 @@ class Shop:
 
     def marts(self) -> Marts:
         raise AssertionError("nothing here has marts")
+
+    def anomalies(self) -> Anomalies:
+        raise AssertionError("nothing here is judged")
 
     def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
         raise AssertionError("nothing here loads spend")
