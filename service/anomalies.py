@@ -21,6 +21,7 @@ from batch_marts.anomalies.owners import OWNERS, load_owners
 from batch_marts.anomalies.record import Office, act, act_of, draw, record
 from batch_marts.anomalies.rolling import FIVE_MINUTES, HOUR, Pace, check_rolling
 from batch_marts.anomalies.store import incidents_on_record
+from batch_marts.builds import Build
 from batch_marts.metrics import METRICS, Metric, load_metrics
 from service.settings import Settings
 from sinks import outbox
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 _HISTORY: Final = timedelta(days=28)
 """Shown before the value that an incident is about."""
 _LISTED: Final = 200
+_MOST_DAYS: Final = 14
+"""What is older is nobody's matter any more."""
 
 Found = Literal["open", "all"]
 
@@ -74,13 +77,15 @@ class Anomalies:
 
     # Checks
 
-    def check_days(self, now: datetime | None = None) -> list[Incident]:
-        """Judges the newest complete day of every metric in the marts that are shown; none if none are."""
+    def check_days(self, days: int | None = None, now: datetime | None = None) -> list[Incident]:
+        """Judges the newest complete `days` of every metric in the marts that are shown; by default those that the marts
+        shown before did not have, and at least one."""
         now = now or datetime.now(UTC)
         with self._warehouse.reader() as con:
             if builds.published(con) is None:
                 return []
-            verdicts = check_days(con, self._metrics, left_out=_left_out("day"))
+            days = days or _days_since(builds.builds(con))
+            verdicts = check_days(con, self._metrics, left_out=_left_out("day"), days=days)
         return self._record(verdicts, now)
 
     def check_rolling(self, now: datetime | None = None) -> list[Incident]:
@@ -351,6 +356,12 @@ class Anomalies:
 
 
 _DEEDS: Final[dict[Deed, str]] = {"acknowledge": "acknowledge", "snooze": "snooze", "not_anomaly": "dismiss"}
+
+
+def _days_since(every: Sequence[Build]) -> int:
+    """So many days the marts that are shown have more than those before: nights may have been missed."""
+    moments = [one.pin.as_of.date() for one in every if one.status in ("published", "replaced") and one.pin is not None]
+    return min(max((moments[0] - moments[1]).days, 1), _MOST_DAYS) if len(moments) > 1 else 1
 
 
 def _left_out(grain: str) -> str:
