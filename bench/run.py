@@ -272,7 +272,7 @@ def _anomalies() -> Anomalies:
     seasonal = measured.right["seasonal"]
     console.print(
         f"the seasonal rule finds {seasonal.recall:.1%} of the falls with {seasonal.false_alarms_per_90_days:.2f} "
-        f"false alarms in 90 days; every day in {measured.seconds['seasonal, every day']:.1f} s"
+        f"false alarms in 90 days; every day in {measured.seconds['seasonal, every day']} s"
     )
     return measured
 

@@ -13,7 +13,7 @@ from batch_marts import builds
 from batch_marts.anomalies import Verdict
 from batch_marts.anomalies.backtest import backtest, propose, trial_rows
 from batch_marts.anomalies.chart import Series, chart
-from batch_marts.anomalies.days import check_days
+from batch_marts.anomalies.days import MART, check_days
 from batch_marts.anomalies.health import Observed, judged
 from batch_marts.anomalies.incidents import LENGTH, SEVERITIES, Act, Deed, Incident, fires
 from batch_marts.anomalies.message import Places, Telling, incident_message, subjects_of, title_of
@@ -86,7 +86,9 @@ class Anomalies:
                 return []
             days = days or _days_since(builds.builds(con))
             verdicts = check_days(con, self._metrics, left_out=_left_out("day"), days=days)
-        return self._record(verdicts, now)
+            ((newest,),) = con.execute(f"select max(metric_date) from {MART} where is_complete").fetchall()
+        # A complete day may wait as well, because it still grows: that is not late.
+        return self._record([one for one in verdicts if one.said != "waiting" or one.at.date() > newest], now)
 
     def check_rolling(self, now: datetime | None = None) -> list[Incident]:
         """Judges what the flow has passed since the last time, in steps of five minutes and in hours."""
@@ -118,6 +120,8 @@ class Anomalies:
         return self._record(judged(observed), observed.at)
 
     def _record(self, verdicts: Iterable[Verdict], now: datetime) -> list[Incident]:
+        if self._is_alone:  # nothing comes in, so nothing is late
+            verdicts = [one for one in verdicts if one.said != "waiting"]
         changed = record(self._warehouse, verdicts, now, self._office)
         self._log(changed, now)
         if self._is_alone:

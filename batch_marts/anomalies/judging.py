@@ -72,6 +72,7 @@ def settings_of(con: duckdb.DuckDBPyConnection, settings: Mapping[str, Anomaly])
             "least_change": one.least_change,
             "least_relative_change": one.relative,
             "direction": one.direction,
+            "counts": one.counts,
             "segments": one.segments,
             "settled_after": one.settled_after,
         }
@@ -100,6 +101,7 @@ _RULES: Final = pa.schema(
         ("least_change", pa.float64()),
         ("least_relative_change", pa.float64()),
         ("direction", pa.string()),
+        ("counts", pa.bool_()),
         ("segments", pa.int32()),
         ("settled_after", pa.int32()),
     ]
@@ -109,15 +111,12 @@ _QUIET: Final = pa.schema(
 )
 
 
-def judged_sql(
-    values: str, season: Season, *, left_out: str = NOTHING_LEFT_OUT, is_count: bool = False, newest: int | None = None
-) -> str:
+def judged_sql(values: str, season: Season, *, left_out: str = NOTHING_LEFT_OUT, newest: int | None = None) -> str:
     """The SQL of a row for each value (JUDGED), to be run within `settings_of`.
 
     `values` is a query of (metric_name, segment, slot, began_at timestamptz, value double); `left_out` one of
-    (metric_name, segment, began_at), anomalies from which the seasonal rule is not to learn. If the values are counts,
-    `is_count`, their deviation is at least that of counting. Of each series the last `newest` slots are told, the rest
-    only learned from.
+    (metric_name, segment, began_at), anomalies from which the seasonal rule is not to learn. Of each series the last
+    `newest` slots are told, the rest only learned from.
     """
     seasonal = _SEASONAL.format(
         season=season.slots,
@@ -127,9 +126,7 @@ def judged_sql(
         least_deviation=LEAST_DEVIATION,
     )
     wanted = "" if newest is None else f"and slot > last_slot - {newest}"
-    return _JUDGED.format(
-        values=values, left_out=left_out, base=_BASE, seasonal=seasonal, is_count=str(is_count).lower(), wanted=wanted
-    )
+    return _JUDGED.format(values=values, left_out=left_out, base=_BASE, seasonal=seasonal, wanted=wanted)
 
 
 _JUDGED: Final = f"""\
@@ -180,10 +177,10 @@ by_base as (
 
 by_season as (
     with slots as (
-        select series, unnest(range(first_slot, last_slot + 1)) as slot from series where rule = 'seasonal'
+        select series, unnest(range(first_slot, last_slot + 1)) as slot, counts from series where rule = 'seasonal'
     ),
     told as (
-        select slots.series, slots.slot, known.value, {{is_count}} as is_count,
+        select slots.series, slots.slot, known.value, slots.counts,
             case when not_kept.series is null then known.value end as kept
         from slots
         left join known on known.series = slots.series and known.slot = slots.slot

@@ -134,6 +134,7 @@ def _rolling(anomaly: Anomaly) -> Anomaly | None:
     return anomaly.model_copy(
         update={
             "rule": "seasonal",
+            "counts": True,
             "threshold": anomaly.rolling.threshold,
             "least_change": anomaly.rolling.least_change,
             "least_relative_change": anomaly.rolling.least_relative_change,
@@ -168,7 +169,7 @@ def _judge(
 ) -> list[Verdict]:
     with settings_of(con, settings):
         with _values(con, pace, end, _counted(counts, settings), "name, path") as values:
-            query = judged_sql(values, pace.season, left_out=left_out, is_count=True, newest=spans)
+            query = judged_sql(values, pace.season, left_out=left_out, newest=spans)
             found = rows(con, query)
             odd = [row for row in found if row["said"] == "anomaly"]
             words = how_unusual(con, odd, values, pace.season, pace.grain) if odd else {}
@@ -317,7 +318,7 @@ def _parts(
     """
     behind = (end - pace.step - row["began_at"]) // pace.step
     with _values(con, pace, end, counted, "name, path, utm_source, device_type, context") as values:
-        judged = rows(con, judged_sql(values, pace.season, left_out=left_out, is_count=True, newest=behind + 1))
+        judged = rows(con, judged_sql(values, pace.season, left_out=left_out, newest=behind + 1))
     segments = [
         Segment(one["segment"], one["value"], one["expected"])
         for one in judged

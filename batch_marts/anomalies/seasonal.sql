@@ -1,9 +1,9 @@
 -- The seasonal rule: each value against the same place in the six weeks before, at today's level.
--- Relation `told` (series, slot, value, kept, is_count): a row for every slot from a series' first to its last; `kept` is
+-- Relation `told` (series, slot, value, kept, counts): a row for every slot from a series' first to its last; `kept` is
 -- the value where it may be learned from, else null. {season} slots are a week. Gives series, slot, value, expected,
 -- deviation, baseline. Why it is this: docs/decisions/0019-seasonal-rule.md.
 with weeks as (
-    select series, slot, value, kept, is_count, [
+    select series, slot, value, kept, counts, [
         lag(kept, 1 * {season}) over w, lag(kept, 2 * {season}) over w, lag(kept, 3 * {season}) over w,
         lag(kept, 4 * {season}) over w, lag(kept, 5 * {season}) over w, lag(kept, 6 * {season}) over w
     ] as same
@@ -12,7 +12,7 @@ with weeks as (
 ),
 
 placed as (
-    select series, slot, value, kept, is_count, list_count(same) as baseline,
+    select series, slot, value, kept, counts, list_count(same) as baseline,
         case when list_count(same) >= {least_weeks} then list_median(same) end as usual
     from weeks
 ),
@@ -56,7 +56,7 @@ spread as (
 ),
 
 expected as (
-    select series, slot, value, baseline, size, middle, is_count,
+    select series, slot, value, baseline, size, middle, counts,
         case when surprises >= 2 * {season} then usual + level * size end as expected
     from spread
 )
@@ -64,6 +64,6 @@ expected as (
 select series, slot, value, baseline, expected,
     case when expected is not null then greatest(
         greatest(1.4826 * middle, {least_deviation}) * size,
-        case when is_count then sqrt(greatest(expected, 1)) else 0 end
+        case when counts then sqrt(greatest(expected, 1)) else 0 end
     ) end as deviation
 from expected

@@ -58,6 +58,9 @@ class Anomaly(Part):
     least_relative_change: _Change | None = None
     """Relative to the expected value: 0.1 is 10 %; without it, LEAST_RELATIVE_CHANGES."""
     direction: Direction = "both"
+    counts: bool = False
+    """Whether its values count what comes by chance: by the seasonal rule they then vary by the square root of what is
+    expected, at least."""
     segments: int = Field(default=0, ge=0, le=100)
     """So many of its segments, the greatest ones, are judged as well, each by itself."""
     settled_after: int = Field(default=0, ge=0, le=90)

@@ -202,11 +202,11 @@ def test_zero_on_most_sundays_is_measured_by_the_week() -> None:
 def test_counts_vary_at_least_as_counts_do() -> None:
     values = [9.0] * 80
     values[70] = 2.0
-    for is_count, deviation in ((False, 0.18), (True, 3.0)):
-        row = one(values, SEASONAL, is_count=is_count)[70]
+    for counts, deviation in ((False, 0.18), (True, 3.0)):
+        row = one(values, Anomaly(counts=counts))[70]
         assert row is not None
         assert row["deviation"] == pytest.approx(deviation)
-        assert (row["said"] == "anomaly") is (not is_count)
+        assert (row["said"] == "anomaly") is (not counts)
 
 
 def test_quiet_times_are_neither_judged_nor_learned_from() -> None:

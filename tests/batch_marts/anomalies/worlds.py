@@ -45,7 +45,7 @@ def day(number: int) -> datetime:
 
 
 def judged(
-    series: Mapping[str, Values], anomaly: Anomaly, *, left_out: Sequence[tuple[str, int]] = (), is_count: bool = False
+    series: Mapping[str, Values], anomaly: Anomaly, *, left_out: Sequence[tuple[str, int]] = ()
 ) -> dict[str, list[Row | None]]:
     """What is said of each day of each series, which all begin on a Monday; None where there is no value."""
     con = database()
@@ -59,7 +59,7 @@ def judged(
     )
     outs = [f"('{name}', 'all', timestamptz '{day(number)}')" for name, number in left_out]
     told = f"select * from (values {', '.join(outs)}) as outs (metric_name, segment, began_at)"
-    query = judged_sql(QUERY, DAYS, is_count=is_count, left_out=told if outs else NOTHING_LEFT_OUT)
+    query = judged_sql(QUERY, DAYS, left_out=told if outs else NOTHING_LEFT_OUT)
     found: dict[str, list[Row | None]] = {name: [None] * len(values) for name, values in series.items()}
     with settings_of(con, dict.fromkeys(series, anomaly)):
         for row in rows(con, query):
