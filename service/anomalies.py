@@ -78,8 +78,8 @@ class Anomalies:
     # Checks
 
     def check_days(self, days: int | None = None, now: datetime | None = None) -> list[Incident]:
-        """Judges the newest complete `days` of every metric in the marts that are shown; by default those that the marts
-        shown before did not have, and at least one."""
+        """Judges the newest complete `days` of every metric in the marts that are shown; by default those that the
+        marts shown before did not have, and at least one."""
         now = now or datetime.now(UTC)
         with self._warehouse.reader() as con:
             if builds.published(con) is None:

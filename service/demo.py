@@ -25,6 +25,8 @@ from stitchline.errors import StitchlineError
 
 LIVE_RATE: Final = 200.0  # events a second
 _HOST: Final = "larkhill.example"  # the shop's
+_DAYS_JUDGED: Final = 14
+"""Among them is the one on which the shop lost a part of its traffic."""
 _EVENTS_A_DAY: Final = 5_800  # about what the shop makes, to guess the end of the bar by until it is known
 
 
@@ -139,6 +141,11 @@ def _build_marts(service: Service, console: Console) -> None:
     console.print(
         f"{len(told['row_counts'])} marts with {sum(told['row_counts'].values()):,} rows are built, tested and "
         f"published in {time.monotonic() - began:.0f} s: select * from marts.mart_acquisition, or {service.url}/docs",
+        soft_wrap=True,
+    )
+    found = service.anomalies().check_days(days=_DAYS_JUDGED)
+    console.print(
+        f"Of the last {_DAYS_JUDGED} days {len(found)} values were out of range: {service.url}/anomalies",
         soft_wrap=True,
     )
 

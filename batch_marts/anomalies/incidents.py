@@ -280,7 +280,8 @@ class _Book:
         incident = max(near, key=lambda each: (each.since, each.incident_id))
         changed = _with(incident, verdict, now)
         if changed is not incident:
-            self.put(changed)
+            self.incidents[incident.incident_id] = changed
+            self._touched.add(incident.incident_id)
         return True
 
     def end_if_back(self, now: datetime, rules: LifeRules) -> None:

@@ -115,7 +115,7 @@ def _keep(
     now: datetime,
     office: Office,
 ) -> None:
-    save_incidents(con, changed)
+    save_incidents(con, changed, known)
     if not office.in_slack:
         return
     before = {incident.incident_id: len(incident.changes) for incident in known}

@@ -25,6 +25,10 @@ _CHANGE: Final = ("change_id", "incident_id", "what", "at", "actor", "about", "a
 _COLUMNS: Final = {"at": {"verdicts": "began_at", "changes": "changed_at"}}
 """Where a column has another name than the field."""
 
+_DELETE: Final = (
+    "delete from anomalies.verdicts where incident_id = ? and metric = ? and segment = ? and grain = ? and began_at = ?"
+)
+
 
 def incidents_on_record(
     con: duckdb.DuckDBPyConnection, *, ended_since: datetime | None = None, incident_id: str | None = None
@@ -50,20 +54,28 @@ def incidents_on_record(
     ]
 
 
-def save_incidents(con: duckdb.DuckDBPyConnection, incidents: Sequence[Incident]) -> None:
-    """Puts these on record, in the place of what is there of them."""
+def save_incidents(
+    con: duckdb.DuckDBPyConnection, incidents: Sequence[Incident], before: Sequence[Incident] = ()
+) -> None:
+    """Puts these on record. `before`: what is on record of them, so that only what differs is written."""
     if not incidents:
         return
+    known = {incident.incident_id: incident for incident in before}
     ids = [incident.incident_id for incident in incidents]
-    for table in ("incidents", "verdicts", "changes"):
-        con.execute(f"delete from anomalies.{table} where list_contains(?, incident_id)", [ids])
+    con.execute("delete from anomalies.incidents where list_contains(?, incident_id)", [ids])
     _insert(con, "incidents", _INCIDENT, [[getattr(each, name) for name in _INCIDENT] for each in incidents])
-    rows = [(incident.incident_id, verdict) for incident in incidents for verdict in incident.verdicts]
-    names = ("incident_id", *_columns("verdicts", _VERDICT))
-    _insert(con, "verdicts", names, [[key, *_row(verdict)] for key, verdict in rows])
-    told = [(n, change) for incident in incidents for n, change in enumerate(incident.changes)]
-    names = ("position", *_columns("changes", _CHANGE))
-    _insert(con, "changes", names, [[n, *(getattr(change, name) for name in _CHANGE)] for n, change in told])
+    verdicts, changes = [], []
+    for incident in incidents:
+        old = known.get(incident.incident_id)
+        there = set(old.verdicts) if old is not None else set()
+        for gone in there - set(incident.verdicts):
+            con.execute(_DELETE, [incident.incident_id, gone.metric, gone.segment, gone.grain, gone.at])
+        verdicts += [[incident.incident_id, *_row(each)] for each in incident.verdicts if each not in there]
+        said = len(old.changes) if old is not None else 0  # changes are only ever added
+        for number, change in enumerate(incident.changes[said:], said):
+            changes.append([number, *(getattr(change, name) for name in _CHANGE)])
+    _insert(con, "verdicts", ("incident_id", *_columns("verdicts", _VERDICT)), verdicts)
+    _insert(con, "changes", ("position", *_columns("changes", _CHANGE)), changes)
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], rows: list[list[Any]]) -> None:

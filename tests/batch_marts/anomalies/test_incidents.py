@@ -284,6 +284,29 @@ def test_on_record_they_are_what_they_were(tmp_path: Path) -> None:
             assert said_in_slack == [("message", 2), ("reply", 1)]
 
 
+def test_on_record_is_what_was_worked_out_after_each_step(tmp_path: Path) -> None:
+    steps = [
+        run(NOON, NOON + HOUR),
+        [verdict(at=DAY, grain="day", z=5.0)],
+        [verdict(at=DAY, grain="day", said="normal")],  # corrected
+        run(NOON + HOUR, NOON + 3 * HOUR, "normal"),
+        [verdict(f"metric_{n}", NOON + 3 * HOUR) for n in range(8)],
+    ]
+    worked_out: list[Incident] = []
+    desk = office(in_slack=False)
+    with Warehouse.open(tmp_path / "w.duckdb") as warehouse, warehouse.reader() as con:
+        for number, step in enumerate(steps):
+            now = NOON + number * HOUR
+            record(warehouse, step, now, desk)
+            known = {incident.incident_id: incident for incident in worked_out}
+            for incident in advance(worked_out, step, now, desk.team_of, desk.escalates_at):
+                known[incident.incident_id] = incident
+            worked_out = list(known.values())
+            assert incidents_on_record(con) == sorted(worked_out, key=lambda each: (each.opened_at, each.incident_id))
+            rows = con.execute("select count(*) from anomalies.verdicts").fetchone()
+            assert rows == (sum(len(each.verdicts) for each in worked_out),)
+
+
 def test_without_slack_the_incidents_are_the_same(tmp_path: Path) -> None:
     told = []
     for in_slack in (True, False):
