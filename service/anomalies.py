@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -16,13 +16,13 @@ from batch_marts.anomalies.chart import Series, chart
 from batch_marts.anomalies.days import MART, check_days
 from batch_marts.anomalies.health import Observed, judged
 from batch_marts.anomalies.incidents import LENGTH, SEVERITIES, Act, Deed, Incident, fires
-from batch_marts.anomalies.message import Places, Telling, incident_message, subjects_of, title_of
+from batch_marts.anomalies.message import Places, Subject, Telling, incident_message, subjects_of, title_of
 from batch_marts.anomalies.owners import OWNERS, load_owners
 from batch_marts.anomalies.record import Office, act, act_of, draw, record
-from batch_marts.anomalies.rolling import FIVE_MINUTES, HOUR, Pace, check_rolling
+from batch_marts.anomalies.rolling import COUNTS, FIVE_MINUTES, HOUR, Count, Pace, check_rolling
 from batch_marts.anomalies.store import incidents_on_record
 from batch_marts.builds import Build
-from batch_marts.metrics import METRICS, Metric, load_metrics
+from batch_marts.metrics import METRICS, WHOLE, Metric, load_metrics
 from service.settings import Settings
 from sinks import outbox
 from sinks.sender import Sender
@@ -59,7 +59,7 @@ class Anomalies:
         slack = settings.slack
         self._office = Office(
             owners=load_owners(settings.owners or OWNERS, owner_of),
-            subjects=subjects_of(self._metrics),
+            subjects=_ALL_EVENTS | subjects_of(self._metrics),
             owner_of=owner_of,
             places=places,
             in_slack=slack.token is not None,
@@ -72,6 +72,8 @@ class Anomalies:
         secret = slack.signing_secret
         self._signed = SignedRequests(secret.get_secret_value()) if secret is not None else None
         self._is_alone = is_alone
+        self._is_rolling = settings.anomalies.rolling
+        self._counts = _counts_of(settings.marts.variables)
         self._checking = threading.Lock()
         self._judged_until: dict[str, datetime] = {}
 
@@ -91,7 +93,10 @@ class Anomalies:
         return self._record([one for one in verdicts if one.said != "waiting" or one.at.date() > newest], now)
 
     def check_rolling(self, now: datetime | None = None) -> list[Incident]:
-        """Judges what the flow has passed since the last time, in steps of five minutes and in hours."""
+        """Judges what the flow has passed since the last time, in steps of five minutes and in hours; nothing, if that
+        is not wanted."""
+        if not self._is_rolling:
+            return []
         now = now or datetime.now(UTC)
         verdicts: list[Verdict] = []
         with self._checking, self._warehouse.reader() as con:
@@ -99,7 +104,15 @@ class Anomalies:
                 if self._judged_until.get(pace.grain) == pace.floor(now):
                     continue
                 since = self._judged_until.get(pace.grain)
-                found = check_rolling(con, self._metrics, now, pace=pace, since=since, left_out=_left_out(pace.grain))
+                found = check_rolling(
+                    con,
+                    self._metrics,
+                    now,
+                    pace=pace,
+                    counts=self._counts,
+                    since=since,
+                    left_out=_left_out(pace.grain),
+                )
                 passed = [one.at + pace.step for one in found if one.said != "waiting"]
                 if passed:
                     self._judged_until[pace.grain] = max(passed)
@@ -120,6 +133,7 @@ class Anomalies:
         return self._record(judged(observed), observed.at)
 
     def _record(self, verdicts: Iterable[Verdict], now: datetime) -> list[Incident]:
+        verdicts = _without_what_the_whole_tells(list(verdicts))
         if self._is_alone:  # nothing comes in, so nothing is late
             verdicts = [one for one in verdicts if one.said != "waiting"]
         changed = record(self._warehouse, verdicts, now, self._office)
@@ -273,7 +287,13 @@ class Anomalies:
         until = incident.until + pace.step
         with self._warehouse.reader() as con:
             found = check_rolling(
-                con, self._metrics, until, pace=pace, since=until - timedelta(hours=1), left_out=_left_out(pace.grain)
+                con,
+                self._metrics,
+                until,
+                pace=pace,
+                counts=self._counts,
+                since=until - timedelta(hours=1),
+                left_out=_left_out(pace.grain),
             )
         series = incident.members[0]
         return [one for one in found if (one.metric, one.segment) == series and one.said != "waiting"]
@@ -360,6 +380,36 @@ class Anomalies:
 
 
 _DEEDS: Final[dict[Deed, str]] = {"acknowledge": "acknowledge", "snooze": "snooze", "not_anomaly": "dismiss"}
+
+
+_ALL_EVENTS: Final = {
+    "events": Subject("All events", "Events of every kind that come in. Known bots do not count.", "events")
+}
+"""What is counted while the day runs and is no metric."""
+
+
+def _counts_of(variables: Mapping[str, Any]) -> list[Count]:
+    """What is counted while the day runs, by the names that the shop has for it."""
+    names = {"sign_ups": variables.get("sign_up_event"), "orders": variables.get("order_event")}
+    return [replace(one, events=(names[one.metric],)) if names.get(one.metric) else one for one in COUNTS]
+
+
+def _without_what_the_whole_tells(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """A part of a metric that is out of range as the whole is, at the same time, is no matter of its own."""
+    whole = {(one.metric, one.grain, one.at, _is_low(one)) for one in verdicts if _is_out(one) and one.segment == WHOLE}
+    return [
+        one
+        for one in verdicts
+        if one.segment == WHOLE or not _is_out(one) or (one.metric, one.grain, one.at, _is_low(one)) not in whole
+    ]
+
+
+def _is_out(verdict: Verdict) -> bool:
+    return verdict.said == "anomaly"
+
+
+def _is_low(verdict: Verdict) -> bool:
+    return verdict.actual is not None and verdict.expected is not None and verdict.actual < verdict.expected
 
 
 def _days_since(every: Sequence[Build]) -> int:

@@ -36,7 +36,7 @@ from stitchline.errors import StitchlineError, UsageError, WarehouseError, Wareh
 
 
 @dataclass(frozen=True, slots=True)
-class _Unserved:
+class Unserved:
     """A warehouse that no flow writes to now, as the web sees it."""
 
     warehouse: Warehouse
@@ -121,7 +121,7 @@ def ask(
     except WarehouseHeld:
         return _ask_service(file, method, path, body, params, patience)
     with warehouse:
-        return asyncio.run(_ask_here(_Unserved(warehouse, settings), method, path, body, params))
+        return asyncio.run(_ask_here(Unserved(warehouse, settings), method, path, body, params))
 
 
 def ask_for_file(settings: Settings, path: str, params: dict[str, Any]) -> bytes:
@@ -159,7 +159,7 @@ def write_address(warehouse: Path, url: str, token: str | None, key: str) -> Non
         json.dump({"url": url, "pid": os.getpid(), "token": token, "key": key}, out)
 
 
-async def _ask_here(view: _Unserved, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
+async def _ask_here(view: Unserved, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
     transport = httpx.ASGITransport(app=create_app(view))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=None) as client:
         return _answer(await client.request(method, path, json=body, params=params))

@@ -37,7 +37,9 @@ def run_demo(settings: Settings, stopping: threading.Event, console: Console, da
     with dependencies(settings, kafka=True) as addresses:
         marts = settings.marts.model_copy(update={"own_hosts": settings.marts.own_hosts | {_HOST}})
         shops = {"funnels": settings.funnels or FUNNELS, "experiments": settings.experiments or EXPERIMENTS}
-        settings = settings.model_copy(update=shops | {"marts": marts})
+        # What is live is hundreds of times what the shop's history has: it would be out of range all the time.
+        anomalies = settings.anomalies.model_copy(update={"rolling": False})
+        settings = settings.model_copy(update=shops | {"marts": marts, "anomalies": anomalies})
         with Service(settings, addresses, stopping, any_port=True) as service:
             shop = Shop(now=datetime.now(UTC), days=days)
             _fast_forward(shop, service, addresses, settings.kafka.topic, stopping, console)

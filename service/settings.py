@@ -313,6 +313,12 @@ class SlackSettings(_Section):
     timeout: Duration = Field(default=timedelta(seconds=10), description="How long an answer of Slack is waited for.")
 
 
+class AnomalySettings(_Section):
+    rolling: bool = Field(
+        default=True, description="Judge what the stream counts while the day runs; else the days of the marts alone."
+    )
+
+
 class LogSettings(_Section):
     format: Literal["text", "json"] = Field(
         default="text", description="text is for people, json for collectors of logs: one object a line."
@@ -341,6 +347,7 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     marts: MartsSettings = MartsSettings()
     spend: SpendSettings = SpendSettings()
+    anomalies: AnomalySettings = AnomalySettings()
     slack: SlackSettings = SlackSettings()
     log: LogSettings = LogSettings()
     funnels: Annotated[DirectoryPath, _absolute] | None = Field(

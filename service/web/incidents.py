@@ -12,6 +12,7 @@ from markupsafe import Markup
 from service.web import wording
 
 _LINK: Final = re.compile(r"<(https?://[^|>\s]+)(?:\|([^>]*))?>")
+_TIME: Final = re.compile(r"<!date\^[^|>]+\|([^>]*)>")
 _CALL: Final = re.compile(r"<[@!]([^|>]+)(?:\|([^>]*))?>")
 _MARKS: Final = ((re.compile(r"(?<!\w)\*([^*\n]+)\*(?!\w)"), "strong"), (re.compile(r"(?<!\w)_([^_\n]+)_(?!\w)"), "em"))
 _CODE: Final = re.compile(r"`([^`\n]+)`")
@@ -62,6 +63,7 @@ def html_of(mrkdwn: str) -> Markup:
 
     text = mrkdwn.replace("\x00", "")
     text = _LINK.sub(lambda m: kept(f'<a href="{_plain(m[1])}">{_plain(m[2] or m[1])}</a>'), text)
+    text = _TIME.sub(lambda m: kept(_plain(m[1])), text)
     text = _CALL.sub(lambda m: kept(f"<strong>@{_plain(m[2] or m[1])}</strong>"), text)
     text = _CODE.sub(lambda m: kept(f"<code>{_plain(m[1])}</code>"), text)
     text = _plain(text)

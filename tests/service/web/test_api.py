@@ -247,6 +247,13 @@ def test_an_empty_warehouse_answers_too(empty_shop: Shop, server: Server) -> Non
 def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -> None:
     document = reading_api.get("/api/openapi.json").json()
     assert set(document["paths"]) == {
+        "/api/anomalies",
+        "/api/anomalies/backtest",
+        "/api/anomalies/backtest.png",
+        "/api/anomalies/check",
+        "/api/anomalies/test",
+        "/api/anomalies/{incident_id}",
+        "/api/anomalies/{incident_id}/chart.png",
         "/api/backup",
         "/api/dead-letters",
         "/api/experiments",

@@ -1,0 +1,156 @@
+"""Anomalies as the service has them: found while the day runs, on the page, by buttons, of Stitchline itself."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from batch_marts.anomalies.message import ACTIONS
+from service.anomalies import Anomalies
+from service.ask import Unserved
+from service.settings import Settings
+from service.watch import Observer
+from service.web import FlowState, create_app
+from tests.batch_marts.anomalies.streams import NOON, Stream, stream_of
+from tests.service.web.shop import Server
+
+SECRET = "s" * 32
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Iterator[Stream]:
+    """Nine weeks of views; today 40 % of those of the main page stop at noon, for phones lost their tag."""
+
+    def today(stream: Stream) -> None:
+        stream.views(NOON - timedelta(hours=2.5), NOON, 2400)
+        stream.views(NOON, NOON + timedelta(hours=1), 2400, lost={"/": 0.4})
+
+    with stream_of(tmp_path, today=today) as (stream, _):
+        yield stream
+
+
+@pytest.fixture
+def settings(stream: Stream) -> Settings:
+    return Settings(warehouse={"path": stream.warehouse.path}, slack={"signing_secret": SECRET})
+
+
+def found_at(anomalies: Anomalies, stream: Stream) -> datetime:
+    """Looks each minute, as the service does, until something is found."""
+    for minute in range(60):
+        now = NOON + timedelta(minutes=minute)
+        stream.known_until(now - timedelta(seconds=70))
+        if any(one.kind == "anomaly" for one in anomalies.check_rolling(now)):
+            return now
+    raise AssertionError("it was not found within an hour")
+
+
+def test_a_fall_is_found_within_a_quarter_of_an_hour_with_where_it_is(stream: Stream, settings: Settings) -> None:
+    anomalies = Anomalies(stream.warehouse, settings)
+    assert found_at(anomalies, stream) <= NOON + timedelta(minutes=15)
+    found = anomalies.listed()
+    of_the_page = [one for one in found if one["metrics"] == [{"metric": "page_views", "segment": "path=/"}]]
+    assert of_the_page, [one["title"] for one in found]
+    (told,) = [anomalies.one(one["incident_id"]) for one in of_the_page]
+    parts = [part["segment"] for verdict in told["verdicts"] for part in verdict["parts"]]
+    assert "device=mobile" in parts or "device_type=mobile" in parts, parts
+    again = {one["incident_id"] for one in found}
+    stream.known_until(NOON + timedelta(minutes=20))
+    anomalies.check_rolling(NOON + timedelta(minutes=21))
+    assert again <= {one["incident_id"] for one in anomalies.listed()}
+    picture = anomalies.picture(of_the_page[0]["incident_id"])
+    assert picture is not None
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_a_stream_that_is_as_ever_is_no_matter(stream: Stream, settings: Settings) -> None:
+    anomalies = Anomalies(stream.warehouse, settings)
+    now = NOON - timedelta(minutes=5)
+    stream.known_until(now)
+    assert [one.kind for one in anomalies.check_rolling(now)] == []
+
+
+def test_the_page_shows_an_incident_and_takes_acts(stream: Stream, settings: Settings, server: Server) -> None:
+    unserved = Unserved(stream.warehouse, settings)
+    found_at(Anomalies(stream.warehouse, settings), stream)
+    server.start(create_app(unserved))
+    with httpx.Client(base_url=server.url, follow_redirects=True) as page:
+        incident = page.get("/api/anomalies").json()[0]
+        place = f"/anomalies/{incident['incident_id']}"
+        assert place in page.get("/anomalies").text
+        shown = page.get(place).text
+        assert incident["because"] in shown
+        assert 'value="acknowledge"' in shown
+        assert page.get(f"/api{place}/chart.png").content.startswith(b"\x89PNG")
+        after = page.post(place, data={"deed": "acknowledge", "actor": "Ada <b>"})
+        assert (after.status_code, after.url.path) == (200, place)
+        assert "Acknowledged by <bdi>Ada &lt;b&gt;</bdi>" in after.text
+        assert page.post(place, data={"deed": "delete", "actor": "Ada"}).status_code == 422
+        assert page.get("/anomalies/none").status_code == 422
+        assert 'id="lag"' in page.get("/runbook").text
+
+
+def test_buttons_count_only_if_slack_signed_them(stream: Stream, settings: Settings, server: Server) -> None:
+    anomalies = Anomalies(stream.warehouse, settings)
+    found_at(anomalies, stream)
+    incident_id = anomalies.listed()[0]["incident_id"]
+    press = {
+        "type": "block_actions",
+        "user": {"id": "U1", "username": "ada"},
+        "actions": [{"type": "button", "action_id": ACTIONS["acknowledge"], "value": incident_id, "action_ts": "1.5"}],
+        "trigger_id": "1",
+    }
+    body = urlencode({"payload": json.dumps(press)}).encode()
+
+    def headers(secret: str, at: float) -> dict[str, str]:
+        signed = hmac.new(secret.encode(), b"v0:%d:" % at + body, hashlib.sha256).hexdigest()
+        return {
+            "X-Slack-Signature": f"v0={signed}",
+            "X-Slack-Request-Timestamp": str(int(at)),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+
+    class View(Unserved):
+        def anomalies(self) -> Anomalies:
+            return anomalies
+
+    server.start(create_app(View(stream.warehouse, settings), token="a page's token"))
+    with httpx.Client(base_url=server.url) as slack:
+
+        def post(secret: str, at: float) -> int:
+            return slack.post("/slack/actions", content=body, headers=headers(secret, at)).status_code
+
+        now = time.time()
+        assert post("forged" * 6, now) == 401
+        assert post(SECRET, now - 600) == 401
+        assert anomalies.one(incident_id)["status"] == "open"
+        assert post(SECRET, now) == 200
+        assert post(SECRET, now) == 401, "the same request again"
+    assert anomalies.one(incident_id)["status"] == "acknowledged"
+    assert anomalies.one(incident_id)["acted_by"] == "ada"
+
+
+def test_stitchlines_own_troubles_go_the_same_road(stream: Stream, settings: Settings) -> None:
+    anomalies = Anomalies(stream.warehouse, settings)
+    state = FlowState("running", lag=timedelta(hours=2))
+    observer = Observer(stream.warehouse, lambda: state)
+    changed = anomalies.check_health(observer())
+    assert [(one.kind, one.team, one.status) for one in changed] == [("health", "platform", "open")]
+    (told,) = anomalies.listed()
+    assert told["metrics"] == [{"metric": "stitchline_lag", "segment": "all"}]
+    state = FlowState("running")
+    observed = observer()
+    later = datetime.now(UTC) + timedelta(minutes=20)
+    for at in (observed.at, later):
+        anomalies.check_health(
+            type(observed)(**{name: getattr(observed, name) for name in observed.__slots__} | {"at": at})
+        )
+    assert anomalies.listed() == []
