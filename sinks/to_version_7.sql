@@ -48,6 +48,15 @@ create table anomalies.changes (
     act_id varchar not null             -- which request of somebody's that was; empty for none
 );
 
+-- What somebody did about an incident, whether that changed it or not: the same act again changes nothing.
+create table anomalies.acts (
+    act_id varchar not null,
+    incident_id varchar not null,
+    deed varchar not null,              -- acknowledge, snooze, not_anomaly
+    actor varchar not null,
+    acted_at timestamptz not null
+);
+
 -- The values that a baseline leaves out: those of incidents, but for the ones that somebody said were no anomaly.
 create view anomalies.left_out as
 select distinct v.metric, v.segment, v.grain, v.began_at

@@ -12,7 +12,7 @@ from batch_marts.anomalies.chart import Series, chart
 from batch_marts.anomalies.incidents import Act, Incident, Kind, LifeRules, advance, perform
 from batch_marts.anomalies.message import ACTIONS, Places, Subject, Telling, change_reply, incident_message, title_of
 from batch_marts.anomalies.owners import PLATFORM, Owners
-from batch_marts.anomalies.store import incidents_on_record, save_incidents
+from batch_marts.anomalies.store import incidents_on_record, put_act, save_incidents
 from batch_marts.anomalies.verdicts import Verdict
 from sinks.outbox import put_image, put_message, put_reply, without_image
 from sinks.slack_actions import Press
@@ -67,6 +67,8 @@ def act(warehouse: Warehouse, deed: Act, office: Office) -> Incident | None:
         known = incidents_on_record(con, incident_id=deed.incident_id)
         if not known:
             return None
+        if not put_act(con, deed):
+            return known[0]
         incident = perform(known[0], deed, office.rules)
         if incident != known[0]:
             _keep(con, known, [incident], deed.at, office)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import duckdb
 
-from batch_marts.anomalies.incidents import Change, Incident
+from batch_marts.anomalies.incidents import Act, Change, Incident
 from batch_marts.anomalies.verdicts import Part, Verdict
 
 _INCIDENT: Final = (
@@ -76,6 +76,15 @@ def save_incidents(
             changes.append([number, *(getattr(change, name) for name in _CHANGE)])
     _insert(con, "verdicts", ("incident_id", *_columns("verdicts", _VERDICT)), verdicts)
     _insert(con, "changes", ("position", *_columns("changes", _CHANGE)), changes)
+
+
+def put_act(con: duckdb.DuckDBPyConnection, act: Act) -> bool:
+    """Puts the act on record; returns whether it is new."""
+    if con.execute("select 1 from anomalies.acts where act_id = ?", [act.act_id]).fetchone() is not None:
+        return False
+    values = [act.act_id, act.incident_id, act.deed, act.actor, act.at]
+    con.execute("insert into anomalies.acts values (?, ?, ?, ?, ?)", values)
+    return True
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, columns: Sequence[str], rows: list[list[Any]]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_marts.anomalies.incidents import Act, Incident, LifeRules, advance, fires, perform
+from batch_marts.anomalies.incidents import Act, Deed, Incident, LifeRules, advance, fires, perform
 from batch_marts.anomalies.record import act, draw, record
 from batch_marts.anomalies.store import incidents_on_record
 from batch_marts.anomalies.verdicts import Part, Verdict
@@ -305,6 +305,19 @@ def test_on_record_is_what_was_worked_out_after_each_step(tmp_path: Path) -> Non
             assert incidents_on_record(con) == sorted(worked_out, key=lambda each: (each.opened_at, each.incident_id))
             rows = con.execute("select count(*) from anomalies.verdicts").fetchone()
             assert rows == (sum(len(each.verdicts) for each in worked_out),)
+
+
+def test_an_act_that_changed_nothing_changes_nothing_later_either(tmp_path: Path) -> None:
+    desk = office(in_slack=False)
+    with Warehouse.open(tmp_path / "w.duckdb") as warehouse:
+        (found,) = record(warehouse, [verdict()], NOON, desk)
+        deeds: list[tuple[str, Deed]] = [("1", "acknowledge"), ("2", "acknowledge"), ("3", "snooze")]
+        acts = [Act(act_id, found.incident_id, deed, "Ada", NOON) for act_id, deed in deeds]
+        for each in acts:
+            act(warehouse, each, desk)
+        (awake,) = record(warehouse, [], NOON + 4 * HOUR, desk)
+        assert said(awake)[-2:] == ["woke", "escalated"]
+        assert [act(warehouse, each, desk) for each in acts] == [awake] * 3
 
 
 def test_without_slack_the_incidents_are_the_same(tmp_path: Path) -> None:
