@@ -391,7 +391,7 @@ _ALL_EVENTS: Final = {
 def _counts_of(variables: Mapping[str, Any]) -> list[Count]:
     """What is counted while the day runs, by the names that the shop has for it."""
     names = {"sign_ups": variables.get("sign_up_event"), "orders": variables.get("order_event")}
-    return [replace(one, events=(names[one.metric],)) if names.get(one.metric) else one for one in COUNTS]
+    return [replace(one, events=(str(name),)) if (name := names.get(one.metric)) is not None else one for one in COUNTS]
 
 
 def _without_what_the_whole_tells(verdicts: Sequence[Verdict]) -> list[Verdict]:
