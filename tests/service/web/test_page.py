@@ -212,7 +212,7 @@ def test_the_keyboard_reaches_everything(shop: Shop, open_page: Opener) -> None:
         page.keyboard.press("Tab")
         reached.append(page.evaluate("(e => (e.textContent.trim() || e.id).slice(0, 20))(document.activeElement)"))
     assert reached[:5] == ["Skip to the numbers", "Stitchline", "Anomalies", "id", "Show"]
-    assert reached[4:7] == ["Pause", "Dead letters", "Each partition"]
+    assert reached[5:8] == ["Pause", "Dead letters", "Each partition"]
     assert "Anonymous" in reached
     assert "5e551033" in reached
 
