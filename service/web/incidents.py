@@ -15,6 +15,8 @@ _LINK: Final = re.compile(r"<(https?://[^|>\s]+)(?:\|([^>]*))?>")
 _TIME: Final = re.compile(r"<!date\^[^|>]+\|([^>]*)>")
 _CALL: Final = re.compile(r"<[@!]([^|>]+)(?:\|([^>]*))?>")
 _MARKS: Final = ((re.compile(r"(?<!\w)\*([^*\n]+)\*(?!\w)"), "strong"), (re.compile(r"(?<!\w)_([^_\n]+)_(?!\w)"), "em"))
+_SIGN: Final = re.compile(r"^[^\w\s]+\s+")
+"""Slack's picture of how bad it is; the page says it in a word."""
 _CODE: Final = re.compile(r"`([^`\n]+)`")
 
 CHANGES: Final[Mapping[str, str]] = {
@@ -39,7 +41,7 @@ def drawn(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     for block in message["blocks"]:
         match block["type"]:
             case "header":
-                found.append({"kind": "header", "html": Markup(escape(block["text"]["text"]))})
+                found.append({"kind": "header", "html": Markup(escape(_SIGN.sub("", block["text"]["text"])))})
             case "section":
                 texts = [block["text"]] if "text" in block else block.get("fields", [])
                 found += [{"kind": "text", "html": html_of(text["text"])} for text in texts]
