@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -67,7 +68,8 @@ class Marts:
 
         Raises UsageError while another refresh runs, and RefreshFailed if a test fails.
         """
-        with self._alone(), self._warehouse.allowed(self._settings.marts.memory_limit):
+        # On all cores: it takes less from the flow to be over soon.
+        with self._alone(), self._warehouse.allowed(self._settings.marts.memory_limit, threads=os.cpu_count() or 1):
             try:
                 build = refresh(
                     self._warehouse,

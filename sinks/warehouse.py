@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import psutil
@@ -254,18 +254,23 @@ class Warehouse:
         return str(self.path.resolve()) in {file.path for file in psutil.Process().open_files()}
 
     @contextmanager
-    def allowed(self, memory_limit: str) -> Iterator[None]:
+    def allowed(self, memory_limit: str, threads: int) -> Iterator[None]:
         """Lets DuckDB use so much as long as the block lasts, whoever asks it."""
-        with self.reader() as con:
-            con.execute("set global memory_limit = ?", [memory_limit])
+        self._set(memory_limit=memory_limit, threads=threads)
         try:
             yield
         finally:  # if more is in use just now, the next block's end does it
-            with self.reader() as con, suppress(duckdb.OutOfMemoryException):
-                if (usual := self.config.get("memory_limit")) is None:
-                    con.execute("reset global memory_limit")
+            with suppress(duckdb.OutOfMemoryException):
+                self._set(**{name: self.config.get(name) for name in ("threads", "memory_limit")})
+
+    def _set(self, **settings: Any) -> None:
+        """None is DuckDB's own value."""
+        with self.reader() as con:
+            for name, value in settings.items():
+                if value is None:
+                    con.execute(f"reset global {name}")
                 else:
-                    con.execute("set global memory_limit = ?", [usual])
+                    con.execute(f"set global {name} = ?", [value])
 
     def replace_file(
         self,
