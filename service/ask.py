@@ -95,7 +95,7 @@ class Unserved:
         return Marts(self.warehouse, self.settings, threading.Event(), lambda: self.anomalies().check_days())
 
     def anomalies(self) -> Anomalies:
-        return Anomalies(self.warehouse, self.settings, is_alone=True)
+        return Anomalies(self.warehouse, self.settings, self.settings.web.public_url or "", is_alone=True)
 
     def back_up(self, folder: Path) -> Manifest:
         return back_up(self.warehouse, folder)

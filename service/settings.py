@@ -196,10 +196,20 @@ class BotSettings(_Section):
     )
 
 
+def _page_url(url: str) -> str:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("an address of the page starts with https:// or http://")
+    return url.rstrip("/")
+
+
 class WebSettings(_Section):
     host: str = Field(default="127.0.0.1", description="Address of the page; any but loopback demands a token.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port of the page; 0 lets the system choose.")
     token: SecretStr | None = Field(default=None, description="What the page and the API ask for.")
+    public_url: Annotated[str, AfterValidator(_page_url)] | None = Field(
+        default=None,
+        description="Where people reach the page, for links in messages. Empty: the address it listens on.",
+    )
 
 
 def _time_of_day(value: object) -> time | None:
