@@ -6,15 +6,12 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from typing import TYPE_CHECKING, Final
 
 from batch_marts.anomalies.numbers import amount, moment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT, DPI = 8.0, 4.5, 120
 """Inches, and dots in one: as wide as a telephone shows a picture, with letters large enough to be read there."""
@@ -37,6 +34,12 @@ class Series:
 
 def chart(series: Series, title: str) -> bytes:
     """A PNG of 960 × 540 pixels. Raises ValueError if there is no value, or the sequences are not of one length."""
+    # Half a second, which every command would pay for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
     lengths = {len(part) for part in (series.at, series.actual, series.low, series.high, series.out)}
     if lengths == {0} or len(lengths) != 1:
         raise ValueError("a chart needs values, and as many of each kind")
@@ -91,8 +94,8 @@ def _leave_room(axes: Axes, series: Series) -> None:
     if values and min(values) >= 0 and min(values) < 0.6 * max(values):
         axes.set_ylim(bottom=0)
     if len(series.at) == 1:
-        (only,) = date2num(list(series.at))
-        axes.set_xlim(only - 1, only + 1)
+        middle = sum(axes.get_xlim()) / 2
+        axes.set_xlim(middle - 1, middle + 1)
 
 
 def _short(value: float, unit: str) -> str:

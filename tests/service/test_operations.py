@@ -171,12 +171,12 @@ def test_health_metrics_and_log(tmp_path: Path, valkey: EmbeddedValkey, own_kafk
 
     with duckdb.connect(str(run.warehouse)) as con:
         con.execute("update stream.open_sessions set page_count = 77")
-    run.settings["SCHEDULE__RECONCILE_AT"] = (datetime.now(UTC) + timedelta(seconds=6)).time().isoformat()
+    run.settings["SCHEDULE__RECONCILE_AT"] = (datetime.now(UTC) + timedelta(seconds=15)).time().isoformat()
     with watched(run) as service:
         found = service.metrics()
         assert (found["records_consumed_total"], found["duplicates_total"]) == (5, 1), "it counts on after a restart"
         assert "reconcile_drift_sessions" not in found
-        drift = json.loads(service.log.until("differ from what the batch definition makes", 20))
+        drift = json.loads(service.log.until("differ from what the batch definition makes", 40))
         assert (drift["level"], drift["differing"], drift["sessions"]) == ("error", 2, 2)
         assert "stitchline reconcile --repair" in drift["message"]
         assert service.metrics()["reconcile_drift_sessions"] == 2
