@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import yaml
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from batch_marts.anomalies.settings import Anomaly, Quiet, Rolling
-from stitchline.definitions import Part, problems
+from stitchline.definition_files import read_definitions
+from stitchline.definitions import Part
 from stitchline.errors import DefinitionError
 
 METRICS: Final = Path(__file__).with_name("metrics.yml")
@@ -71,19 +71,7 @@ def load_metrics(path: Path = METRICS) -> list[Metric]:
 
     Raises DefinitionError, naming the file, the metric and the way out.
     """
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DefinitionError(f"The metrics of {path} cannot be read: {error}", source=path) from error
-    try:
-        checked = _Metrics.model_validate(told)
-    except ValidationError as error:
-        found = problems(error, _FIELDS, "a table of `name: value`")
-        raise DefinitionError(
-            f"{path}: {'; '.join(f'{field}: {what}' if field else what for field, what in found)}",
-            field=found[0][0],
-            source=path,
-        ) from error
+    checked = read_definitions(path, "metrics", _Metrics, _FIELDS)
     today = datetime.now(UTC).date()
     shown = [
         _also_quiet(metric, checked.quiet)

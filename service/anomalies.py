@@ -9,14 +9,16 @@ from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Literal
 
+import duckdb
+
 from batch_marts import builds
 from batch_marts.anomalies import Verdict
 from batch_marts.anomalies.backtest import backtest, propose, trial_rows
 from batch_marts.anomalies.chart import Series, chart
 from batch_marts.anomalies.days import MART, check_days
 from batch_marts.anomalies.health import Observed, judged
-from batch_marts.anomalies.incidents import LENGTH, SEVERITIES, Act, Deed, Incident, fires
-from batch_marts.anomalies.message import Places, Subject, Telling, incident_message, subjects_of, title_of
+from batch_marts.anomalies.incidents import SEVERITIES, Act, Deed, Incident, fires
+from batch_marts.anomalies.message import Places, Subject, Telling, current, incident_message, subjects_of, title_of
 from batch_marts.anomalies.owners import OWNERS, load_owners
 from batch_marts.anomalies.record import Office, act, act_of, draw, record
 from batch_marts.anomalies.rolling import COUNTS, FIVE_MINUTES, HOUR, Count, Pace, check_rolling
@@ -104,20 +106,25 @@ class Anomalies:
                 if self._judged_until.get(pace.grain) == pace.floor(now):
                     continue
                 since = self._judged_until.get(pace.grain)
-                found = check_rolling(
-                    con,
-                    self._metrics,
-                    now,
-                    pace=pace,
-                    counts=self._counts,
-                    since=since,
-                    left_out=_left_out(pace.grain),
-                )
+                found = self._rolling(con, now, pace, since)
                 passed = [one.at + pace.step for one in found if one.said != "waiting"]
                 if passed:
                     self._judged_until[pace.grain] = max(passed)
                 verdicts += found
         return self._record(verdicts, now)
+
+    def _rolling(
+        self, con: duckdb.DuckDBPyConnection, now: datetime, pace: Pace, since: datetime | None
+    ) -> list[Verdict]:
+        return check_rolling(
+            con,
+            self._metrics,
+            now,
+            pace=pace,
+            counts=self._counts,
+            since=since,
+            left_out=_left_out(pace.grain),
+        )
 
     def check(self) -> dict[str, Any]:
         """Judges all that can be judged now: what changed, and what goes on."""
@@ -214,7 +221,7 @@ class Anomalies:
     def told(self, incident: Incident, *, whole: bool = False) -> dict[str, Any]:
         """An incident as the API says it; the `whole` of it has its verdicts, what became of it, and the message."""
         telling = Telling(self._office.subjects, self._office.places)
-        last = max(incident.firing or incident.verdicts, key=lambda one: (one.at, -LENGTH[one.grain].total_seconds()))
+        last = current(incident)
         told: dict[str, Any] = {
             "incident_id": incident.incident_id,
             "title": title_of(incident, telling),
@@ -286,15 +293,7 @@ class Anomalies:
         """What is said of the series in the last hour of an incident."""
         until = incident.until + pace.step
         with self._warehouse.reader() as con:
-            found = check_rolling(
-                con,
-                self._metrics,
-                until,
-                pace=pace,
-                counts=self._counts,
-                since=until - timedelta(hours=1),
-                left_out=_left_out(pace.grain),
-            )
+            found = self._rolling(con, until, pace, until - timedelta(hours=1))
         series = incident.members[0]
         return [one for one in found if (one.metric, one.segment) == series and one.said != "waiting"]
 

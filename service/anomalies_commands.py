@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,40 +53,29 @@ def show(
     answer(ask(settings_of(warehouse, config), "GET", f"/api/anomalies/{incident}"), as_json, _shown)
 
 
-@anomalies.command()
-def ack(
-    incident: Incident,
-    by: By = None,
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say that somebody looks after it: nobody else is called."""
-    _act("acknowledge", incident, by, warehouse, config, as_json)
+def _doing(deed: str) -> Callable[..., None]:
+    """The command of a deed."""
+
+    def do(
+        incident: Incident,
+        by: By = None,
+        warehouse: WarehouseOption = None,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        body = {"deed": deed, "actor": by or getpass.getuser()}
+        told = ask(settings_of(warehouse, config), "POST", f"/api/anomalies/{incident}", body)
+        answer(told, as_json, lambda told: out.print(f"{plain(told['title'])}: {told['status']}."))
+
+    return do
 
 
-@anomalies.command()
-def snooze(
-    incident: Incident,
-    by: By = None,
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Hear nothing of it for four hours."""
-    _act("snooze", incident, by, warehouse, config, as_json)
-
-
-@anomalies.command()
-def dismiss(
-    incident: Incident,
-    by: By = None,
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say that it is no anomaly: its values stay in the baseline."""
-    _act("not_anomaly", incident, by, warehouse, config, as_json)
+for _name, _deed, _help in (
+    ("ack", "acknowledge", "Say that somebody looks after it: nobody else is called."),
+    ("snooze", "snooze", "Hear nothing of it for four hours."),
+    ("dismiss", "not_anomaly", "Say that it is no anomaly: its values stay in the baseline."),
+):
+    anomalies.command(name=_name, help=_help)(_doing(_deed))
 
 
 @anomalies.command(name="test")
@@ -125,12 +115,6 @@ def backtest(
     if picture is not None:
         picture.write_bytes(ask_for_file(settings, "/api/anomalies/backtest.png", params))
     answer(told, as_json, _tried)
-
-
-def _act(deed: str, incident: str, by: str | None, warehouse: Path | None, config: Path | None, as_json: bool) -> None:
-    body = {"deed": deed, "actor": by or getpass.getuser()}
-    told = ask(settings_of(warehouse, config), "POST", f"/api/anomalies/{incident}", body)
-    answer(told, as_json, lambda told: out.print(f"{plain(told['title'])}: {told['status']}."))
 
 
 def _checked(told: dict[str, Any]) -> None:

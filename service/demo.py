@@ -147,8 +147,7 @@ def _build_marts(service: Service, console: Console) -> None:
     )
     found = service.anomalies().check_days(days=_DAYS_JUDGED)
     console.print(
-        f"Of the last {_DAYS_JUDGED} days {len(found)} values were out of range: {service.url}/anomalies",
-        soft_wrap=True,
+        f"Incidents in the last {_DAYS_JUDGED} days: {len(found)}, see {service.url}/anomalies", soft_wrap=True
     )
 
 

@@ -160,7 +160,9 @@ class Service:
         reachable = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.url = f"http://{reachable}:{port}"
         self._anomalies = Anomalies(self.warehouse, settings, settings.web.public_url or self.url)
-        self._watch = Watch(self._anomalies, settings, Observer(self.warehouse, self.flow.state), stopping)
+        refreshes = settings.schedule.refresh_at is not None
+        observer = Observer(self.warehouse, self.flow.state, refreshes=refreshes)
+        self._watch = Watch(self._anomalies, settings, observer, stopping)
         write_address(settings.warehouse.path, self.url, token, key)
         self._web = threading.Thread(target=self._server.run, args=(self._sockets,), name="web", daemon=True)
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)

@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 import duckdb
 
 from batch_marts import builds
+from batch_marts.anomalies.arrival import late_day
+from batch_marts.anomalies.days import MART
 from batch_marts.anomalies.health import Observed
 from service.anomalies import Anomalies
 from service.settings import Settings
@@ -133,8 +135,10 @@ group by all
 class Observer:
     """Looks at what the service is doing, for the platform team."""
 
-    def __init__(self, warehouse: Warehouse, flow_state: Callable[[], FlowState]) -> None:
+    def __init__(self, warehouse: Warehouse, flow_state: Callable[[], FlowState], *, refreshes: bool) -> None:
+        """`refreshes`: whether the marts are refreshed each night, and so a day may be late in them."""
         self._warehouse = warehouse
+        self._refreshes = refreshes
         self._flow_state = flow_state
         self._silent_since: dict[str, datetime] = {}
 
@@ -147,7 +151,7 @@ class Observer:
                 "select case when repaired then 0 else differing end from stream.reconciliations "
                 "order by compared_at desc limit 1"
             ).fetchone()
-            last = next(iter(builds.builds(con)), None)
+            refresh_error = self._refresh_error(con, now)
         away = {name: self._away(name, flow, now) for name in ("kafka", "redis")}
         disk = shutil.disk_usage(self._warehouse.path.parent)
         return Observed(
@@ -158,17 +162,22 @@ class Observer:
             dead_letters=dead.get(0, 0),
             dead_letters_usual=tuple(dead.get(hour, 0) for hour in range(1, 25)),
             drifted=None if drift is None else drift[0],
-            refresh_error=None
-            if last is None or last.status == "building"
-            else (last.message or "it failed")
-            if last.status == "failed"
-            else "",
+            refresh_error=refresh_error,
             kafka_away=away["kafka"],
             redis_away=away["redis"],
             disk_free=disk.free,
             disk_size=disk.total,
             warehouse_size=self._warehouse.path.stat().st_size,
         )
+
+    def _refresh_error(self, con: duckdb.DuckDBPyConnection, now: datetime) -> str | None:
+        """Why the marts are not those of last night; empty if they are, None if there are none."""
+        last = next(iter(builds.builds(con)), None)
+        if last is not None and last.status == "failed":
+            return last.message or "it failed"
+        if builds.published(con) is None:
+            return None
+        return (late_day(con, now, MART) if self._refreshes else None) or ""
 
     def _away(self, name: str, flow: FlowState, now: datetime) -> timedelta:
         if name not in flow.silent and name not in flow.waits_for:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from stitchline.definitions import Part, problems
+from stitchline.definition_files import read_definitions
+from stitchline.definitions import Part
 from stitchline.durations import Duration
 from stitchline.errors import DefinitionError
 
@@ -151,20 +151,8 @@ def load_owners(path: Path = OWNERS, metrics: Mapping[str, str] | None = None) -
 
     Raises DefinitionError, naming the file, the team and the way out.
     """
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DefinitionError(f"The owners of {path} cannot be read: {error}", source=path) from error
-    try:
-        owners = Owners.model_validate(told)
-    except ValidationError as error:
-        names = [*Owners.model_fields, *Team.model_fields, *Person.model_fields, "days", "from", "to", "time_zone"]
-        found = problems(error, names, "a table of `name: value`")
-        raise DefinitionError(
-            f"{path}: {'; '.join(f'{field}: {what}' if field else what for field, what in found)}",
-            field=found[0][0],
-            source=path,
-        ) from error
+    names = [*Owners.model_fields, *Team.model_fields, *Person.model_fields, "days", "from", "to", "time_zone"]
+    owners = read_definitions(path, "owners", Owners, names)
     for metric, owner in (metrics or {}).items():
         if owner not in owners.teams:
             raise DefinitionError(

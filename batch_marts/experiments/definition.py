@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from stitchline.definitions import Part, Since, Until, problems
+from stitchline.definition_files import read_definitions
+from stitchline.definitions import Part, Since, Until
 from stitchline.errors import DefinitionError
 
 Kind = Literal["conversion", "mean"]
@@ -111,7 +110,7 @@ def load_experiments(path: Path | None) -> list[Experiment]:
     found: dict[str, Path] = {}
     experiments = []
     for file in files:
-        for experiment in _load(file):
+        for experiment in read_definitions(file, "experiments", _Experiments, _FIELDS, _whose).experiments:
             if experiment.id in found:
                 raise DefinitionError(
                     f"{file}: experiment {experiment.id!r} is in {found[experiment.id]} already: keep one of them.",
@@ -121,23 +120,6 @@ def load_experiments(path: Path | None) -> list[Experiment]:
             found[experiment.id] = file
             experiments.append(experiment)
     return experiments
-
-
-def _load(file: Path) -> Sequence[Experiment]:
-    try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DefinitionError(f"The experiments of {file} cannot be read: {error}", source=file) from error
-    try:
-        return _Experiments.model_validate(told).experiments
-    except ValidationError as error:
-        found = problems(error, _FIELDS, "a table of `name: value`")
-        places = [each["loc"] for each in error.errors(include_url=False)]
-        said = [
-            ": ".join(part for part in (_whose(told, place), field, what) if part)
-            for place, (field, what) in zip(places, found, strict=True)
-        ]
-        raise DefinitionError(f"{file}: {'; '.join(said)}", field=found[0][0], source=file) from error
 
 
 def _whose(told: Any, place: tuple[int | str, ...]) -> str:

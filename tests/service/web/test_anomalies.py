@@ -141,7 +141,7 @@ def test_buttons_count_only_if_slack_signed_them(stream: Stream, settings: Setti
 def test_stitchlines_own_troubles_go_the_same_road(stream: Stream, settings: Settings) -> None:
     anomalies = Anomalies(stream.warehouse, settings)
     state = FlowState("running", lag=timedelta(hours=2))
-    observer = Observer(stream.warehouse, lambda: state)
+    observer = Observer(stream.warehouse, lambda: state, refreshes=True)
     changed = anomalies.check_health(observer())
     assert [(one.kind, one.team, one.status) for one in changed] == [("health", "platform", "open")]
     (told,) = anomalies.listed()
