@@ -80,6 +80,5 @@ def record(con: duckdb.DuckDBPyConnection, kind: Kind, person: str, other: str, 
 def count_anew(con: duckdb.DuckDBPyConnection) -> None:
     """Makes stream.person_merges what all acts say."""
     con.execute("delete from stream.person_merges")
-    rows = [list(row) for row in merged(acts(con)).items()]
-    if rows:
-        con.executemany("insert into stream.person_merges values (?, ?)", rows)
+    counts_to = merged(acts(con))
+    con.execute("insert into stream.person_merges select unnest(?), unnest(?)", [[*counts_to], [*counts_to.values()]])

@@ -3,8 +3,8 @@
 One property through the real checkpoint, DuckDB and Redis. What arrives is drawn; after every commit all that is stored
 and shown is compared with what the references make of the first arrival of each message.
 
-An example is one history of a few devices. Two of them, in the long form a crowd, each drawn by itself, with ids and
-partitions of its own, go through the same commits: what a history arrives with does not depend on the others.
+An example is one history of a few devices. A crowd of them, each drawn by itself, with ids and partitions of its own,
+goes through the same commits: what a history arrives with does not depend on the others.
 """
 
 from __future__ import annotations

@@ -96,14 +96,14 @@ def definitions(draw: st.DrawFn, by: str) -> FunnelDefinition:
     )
 
 
-QUESTIONS = 4
-"""To one world, in the long form: filling it and drawing it take longer than an answer."""
+MANY, FEW = 4, 2
+"""Questions to one world, in the long form and in the short one: filling and drawing it takes longer than an answer."""
 
 
-@of_crowds(QUESTIONS)
+@of_crowds(MANY, FEW)
 @given(
     world=worlds(),
-    questions=crowds(st.sampled_from(["person", "session", "device"]).flatmap(definitions), QUESTIONS),
+    questions=crowds(st.sampled_from(["person", "session", "device"]).flatmap(definitions), MANY, FEW),
 )
 def test_engine_equals_reference(
     con: duckdb.DuckDBPyConnection, world: World, questions: list[FunnelDefinition]

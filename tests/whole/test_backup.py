@@ -52,10 +52,9 @@ def test_made_under_load_and_resumed_elsewhere(
         ended = threading.Event()
 
         def live() -> None:
-            for i in range(half, len(shop), 500):
-                run.produce(shop[i : i + 500])
-                if i < len(shop) - 2000:
-                    ended.wait(0.1)
+            for i in range(half, len(shop), 100):
+                run.produce(shop[i : i + 100])
+                ended.wait(0.1 if i < len(shop) - 2000 else 60)
 
         load = threading.Thread(target=live)
         load.start()
