@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from flows.bots import BotRules
 from flows.clock import DEFAULT_REORDER_WINDOW
-from flows.sessions import SessionRules
+from flows.session_rules import SessionRules
 from identity.claims import LinkRules
 from identity.ids import LegalIds
 

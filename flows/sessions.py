@@ -6,8 +6,7 @@ Works on whole columns; nothing here knows of Kafka, Bytewax, DuckDB or the cloc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from flows.session_rules import SessionRules
 from stitchline.grouping import grouped
 
 Flags = npt.NDArray[np.bool_]
@@ -71,41 +71,6 @@ SESSIONS: Final = pl.Schema(
     }
 )
 """A session. Times are its first and last event's event_at; `end_reason` is null while it may go on."""
-
-LOGOUT_EVENTS: Final = frozenset({"Signed Out", "Logged Out", "Logout", "User Signed Out"})
-BACKGROUND_EVENTS: Final = frozenset(
-    {
-        "Email Sent",
-        "Email Delivered",
-        "Email Opened",
-        "Email Bounced",
-        "Push Notification Received",
-        "Experiment Viewed",
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRules:
-    """What cuts a device's events into sessions."""
-
-    gap: timedelta = timedelta(minutes=30)
-    """A silence greater than this starts a new session; exactly this long continues."""
-    gap_by_library: Mapping[str, timedelta] = field(default_factory=dict)
-    """Other gaps by context.library.name; the later event's library decides."""
-    cap: timedelta = timedelta(hours=24)
-    """An event later than this after the session's start begins a new one."""
-    logout_events: frozenset[str] = LOGOUT_EVENTS
-    background_events: frozenset[str] = BACKGROUND_EVENTS
-    split_at_midnight: bool = False
-    """Also split where the UTC date changes."""
-    split_on_campaign: bool = False
-    """Also split at an event whose campaign differs from the session's."""
-
-    @property
-    def longest_gap(self) -> timedelta:
-        """No session goes on after a silence longer than this."""
-        return max([self.gap, *self.gap_by_library.values()])
 
 
 @dataclass(frozen=True, slots=True)

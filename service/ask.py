@@ -5,100 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
-import httpx
-
-from batch_marts.experiments import Experiment, load_experiments
-from flows.reconcile import Reconciliation, reconcile
-from flows.rules import FlowRules
-from funnels.definition import FunnelDefinition, definitions
-from identity.graph import Graph
-from identity.rebuild import Judged
-from service import forgetting, people, spend
-from service.anomalies import Anomalies
-from service.marts import Marts
 from service.settings import Settings
-from service.topics import kept_for
-from service.web.api import KEY_HEADER
-from service.web.app import create_app
-from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
-from service.web.view import FlowState
-from sinks.backups import Manifest, back_up
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError, UsageError, WarehouseError, WarehouseHeld
 
-
-@dataclass(frozen=True, slots=True)
-class Unserved:
-    """A warehouse that no flow writes to now, as the web sees it."""
-
-    warehouse: Warehouse
-    settings: Settings
-
-    def reader(self) -> duckdb.DuckDBPyConnection:
-        return self.warehouse.reader()
-
-    def flow_state(self) -> FlowState:
-        return FlowState("stopped", "no service runs on this warehouse")
-
-    def funnels(self) -> Sequence[FunnelDefinition]:
-        return ()
-
-    def experiments(self) -> Sequence[Experiment]:
-        return load_experiments(self.settings.experiments)
-
-    def reconcile(self, since: datetime | None, *, mend: bool) -> Reconciliation:
-        return reconcile(self.warehouse, self.settings.flow_rules(), since=since, mend=mend)
-
-    def rules(self) -> FlowRules:
-        return self.settings.flow_rules()
-
-    def change_persons(self, change: PersonChange) -> dict[str, Any]:
-        return people.change(self.warehouse, definitions(self.settings.funnels), change)
-
-    def rebuild(self) -> Judged:
-        return people.rebuild(self.warehouse, self.rules())
-
-    def forget(self, person: PersonToForget) -> dict[str, Any]:
-        from service.runtime import dependencies
-
-        rules, funnels = self.rules(), definitions(self.settings.funnels)
-        if person.dry_run:
-            return forgetting.foresee(self.warehouse, rules, funnels, person)
-        with dependencies(self.settings, kafka=False) as addresses:
-            graph = Graph(
-                addresses.redis_url, self.warehouse.warehouse_id, self.warehouse.generation, threading.Event()
-            )
-            try:
-                return forgetting.forget(self.warehouse, rules, funnels, person, graph, self._kept_for)
-            finally:
-                graph.close()
-
-    def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
-        return spend.load(self.warehouse, self.settings.spend, files)
-
-    def load_rates(self, file: UploadedFile) -> dict[str, Any]:
-        return spend.load_rates(self.warehouse, file)
-
-    def _kept_for(self) -> str:
-        kafka = self.settings.kafka
-        return kept_for(kafka.client_config(kafka.bootstrap) if kafka.bootstrap is not None else {}, kafka.topic)
-
-    def marts(self) -> Marts:
-        return Marts(self.warehouse, self.settings, threading.Event(), lambda: self.anomalies().check_days())
-
-    def anomalies(self) -> Anomalies:
-        return Anomalies(self.warehouse, self.settings, self.settings.web.public_url or "", is_alone=True)
-
-    def back_up(self, folder: Path) -> Manifest:
-        return back_up(self.warehouse, folder)
+if TYPE_CHECKING:  # what takes long to import is imported where it is used: a question that is wrong is told at once
+    import httpx
 
 
 def ask(
@@ -120,8 +36,10 @@ def ask(
         warehouse = Warehouse.open(file, memory_limit=settings.warehouse.memory_limit_alone)
     except WarehouseHeld:
         return _ask_service(file, method, path, body, params, patience)
+    from service.unserved import Unserved
+
     with warehouse:
-        return asyncio.run(_ask_here(Unserved(warehouse, settings), method, path, body, params))
+        return _answer(asyncio.run(Unserved(warehouse, settings).answer(method, path, body, params)))
 
 
 def ask_for_file(settings: Settings, path: str, params: dict[str, Any]) -> bytes:
@@ -159,12 +77,6 @@ def write_address(warehouse: Path, url: str, token: str | None, key: str) -> Non
         json.dump({"url": url, "pid": os.getpid(), "token": token, "key": key}, out)
 
 
-async def _ask_here(view: Unserved, method: str, path: str, body: Any, params: dict[str, Any] | None) -> Any:
-    transport = httpx.ASGITransport(app=create_app(view))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=None) as client:
-        return _answer(await client.request(method, path, json=body, params=params))
-
-
 def _ask_service(
     file: Path, method: str, path: str, body: Any, params: dict[str, Any] | None, patience: timedelta | None
 ) -> Any:
@@ -175,6 +87,10 @@ def _ask_service(
             f"The warehouse {file} is held by another process that is no Stitchline service. Stop it and ask again.",
             path=file,
         ) from None
+    import httpx
+
+    from service.web.models import KEY_HEADER
+
     headers = {KEY_HEADER: address.get("key", "")}
     if address["token"]:
         headers["Authorization"] = f"Bearer {address['token']}"

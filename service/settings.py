@@ -34,7 +34,7 @@ from batch_marts.spend.forms import Platform
 from flows.bots import BotRules
 from flows.clock import DEFAULT_REORDER_WINDOW
 from flows.rules import CheckpointLimits, FlowRules
-from flows.sessions import BACKGROUND_EVENTS, LOGOUT_EVENTS, SessionRules
+from flows.session_rules import BACKGROUND_EVENTS, LOGOUT_EVENTS, SessionRules
 from identity.claims import LinkRules
 from identity.ids import LegalIds
 from sinks.outbox import BASE_URL

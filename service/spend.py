@@ -6,18 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import available_timezones
 
-from batch_marts.spend import (
-    Account,
-    Given,
-    Loaded,
-    file_id_of,
-    load_export,
-    loaded_before,
-    read_export,
-    read_rates,
-)
-from batch_marts.spend import load_rates as write_rates
 from batch_marts.spend.amounts import is_currency
+from batch_marts.spend.export import Account, Given
+from batch_marts.spend.load import Loaded, file_id_of, load_export, loaded_before
+from batch_marts.spend.rates import load_rates as write_rates
+from batch_marts.spend.rates import read_rates
+from batch_marts.spend.reader import read_export
 from service.settings import SpendSettings
 from service.web.models import SpendFiles, UploadedFile
 from service.web.rows import iso_utc

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from batch_marts.spend import LARGEST, too_large
+from batch_marts.spend.sheet import LARGEST, too_large
 from service.ask import ask, has_to_exist
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of
 from service.show import out, plain

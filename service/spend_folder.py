@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import duckdb
 
-from batch_marts.spend import LARGEST, too_large
+from batch_marts.spend.sheet import LARGEST, too_large
 from service.spend import Outcome, refusal
 from service.web.models import SpendFiles
 from stitchline.errors import StitchlineError

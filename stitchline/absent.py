@@ -1,12 +1,12 @@
-"""Says at once that pandas is not there, where it is not installed.
+"""Says at once that pandas is not there, whether it is installed or not.
 
-DuckDB looks for it at every parameter of every statement, Arrow at every table: a tenth of the time of a small commit
-and of a funnel's question.
+Stitchline has no use for it. DuckDB looks for it at every parameter of every statement, Arrow at every table: a tenth
+of the time of a small commit and of a funnel's question where it is not there, a fifth of a second of every command
+where it is.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from typing import Final
 
@@ -18,13 +18,19 @@ class _Absent:
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == _NAME:
-            raise ModuleNotFoundError(f"{_NAME} is not installed", name=name)
+            raise ModuleNotFoundError(f"Stitchline's processes do without {_NAME}", name=name)
 
 
 _absent: Final = _Absent()
 
 
 def do_not_look_for_pandas() -> None:
-    """From now on, in this process. Does nothing where it is installed."""
-    if _absent not in sys.meta_path and importlib.util.find_spec(_NAME) is None:
+    """From now on, in this process."""
+    if _absent not in sys.meta_path:
         sys.meta_path.insert(0, _absent)
+
+
+def look_for_pandas_again() -> None:
+    """For what cannot do without it."""
+    if _absent in sys.meta_path:
+        sys.meta_path.remove(_absent)

@@ -20,6 +20,7 @@ from service import experiments, forgetting, people
 from service.web import readings
 from service.web.metrics import Metrics
 from service.web.models import (
+    KEY_HEADER,
     BackupQuestion,
     ChannelToTest,
     DeadLetters,
@@ -47,7 +48,6 @@ from service.web.statement import read_rows
 from service.web.view import ServiceView
 from sinks.backups import Manifest
 
-KEY_HEADER = "X-Stitchline-Key"
 FUNNEL_PATH = "/api/funnel"
 
 OwnersKey = Annotated[str, Header(alias=KEY_HEADER, description="The owner's key.")]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, Field
 
 from identity.operators import Kind
+
+KEY_HEADER: Final = "X-Stitchline-Key"
+"""What only the owner of the service may ask for is asked for with the owner's key."""
 
 
 class Problem(BaseModel):

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flows.sessions import SessionRules  # the values of the settings; nothing of the product runs here
+    from flows.session_rules import SessionRules  # the values of the settings; nothing of the product runs here
 
 Event = dict[str, Any]
 """anonymous_id, message_id, event_at, type, name, user_id (as sent), is_bot, path, referrer, utm_source, utm_medium,

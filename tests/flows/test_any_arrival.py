@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from flows.reconcile import compare
 from flows.rules import FlowRules
-from flows.sessions import SESSIONS, SessionRules
+from flows.session_rules import SessionRules
+from flows.sessions import SESSIONS
 from identity.claims import LinkRules
 from tests.crowds import crowds, of_crowds
 from tests.flows.reference import BACKGROUND, LOGOUTS, Session, sessions_of

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from flows.reconcile import COMPARED, Reconciliation, compare, expect, last_reconciliation, reconcile, repair
 from flows.rules import FlowRules
-from flows.sessions import SESSIONS, SessionRules
+from flows.session_rules import SessionRules
+from flows.sessions import SESSIONS
 from sinks.warehouse import Warehouse
 from tests.crowds import crowds, of_crowds
 from tests.flows.reference import Event, sessions_of

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.sessions import ACTIVITY, SESSIONS, Cut, SessionRules, cut, in_order, session_id
+from flows.session_rules import SessionRules
+from flows.sessions import ACTIVITY, SESSIONS, Cut, cut, in_order, session_id
 from tests.crowds import crowds, of_crowds
 from tests.flows.reference import Event, Session, is_activity, is_legal, sessions_of
 

@@ -9,7 +9,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from batch_marts.spend import Given, read_export
+from batch_marts.spend.export import Given
+from batch_marts.spend.reader import read_export
 from demo.export_forms import FORMS
 from demo.exports import MadeExport
 

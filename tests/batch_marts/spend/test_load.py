@@ -13,16 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_marts.spend import (
-    Account,
-    Given,
-    Loaded,
-    file_id_of,
-    load_export,
-    load_rates,
-    read_export,
-    read_rates,
-)
+from batch_marts.spend.export import Account, Given
+from batch_marts.spend.load import Loaded, file_id_of, load_export
+from batch_marts.spend.rates import load_rates, read_rates
+from batch_marts.spend.reader import read_export
 from sinks.warehouse import Warehouse
 from stitchline.errors import FileRefused
 

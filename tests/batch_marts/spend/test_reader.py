@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from batch_marts.spend import Account, Given, SpendRow, read_export
+from batch_marts.spend.export import Account, Given, SpendRow
+from batch_marts.spend.reader import read_export
 from stitchline.errors import FileRefused, FormUnknown, StitchlineError, TotalDiffers
 
 GOOGLE = """\

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_marts.spend import PLATFORMS, read_export
+from batch_marts.spend.forms import PLATFORMS
+from batch_marts.spend.reader import read_export
 from demo import exports
 from demo.exports import any_export
 from stitchline.errors import FileRefused

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from service.web import create_app
+from service.web.app import create_app
 from tests.service.web.shop import Server, Shop
 
 expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong

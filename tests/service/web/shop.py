@@ -22,8 +22,8 @@ from funnels import FunnelDefinition
 from identity.rebuild import Judged
 from service.anomalies import Anomalies
 from service.marts import Marts
-from service.web import FlowState, PartitionState
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
+from service.web.view import FlowState, PartitionState
 from sinks.backups import Manifest
 from sinks.warehouse import SCHEMA_VERSION
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service.web import create_app
+from service.web.app import create_app
 from stitchline.errors import SettingsError
 from tests.service.web.shop import Server, Shop
 

@@ -16,10 +16,11 @@ import pytest
 
 from batch_marts.anomalies.message import ACTIONS
 from service.anomalies import Anomalies
-from service.ask import Unserved
 from service.settings import Settings
+from service.unserved import Unserved
 from service.watch import Observer
-from service.web import FlowState, create_app
+from service.web.app import create_app
+from service.web.view import FlowState
 from tests.batch_marts.anomalies.streams import NOON, Stream, stream_of
 from tests.service.web.shop import Server
 

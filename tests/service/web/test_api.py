@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from batch_marts.experiments import Experiment
-from service.web import FlowState, create_app
+from service.web.app import create_app
+from service.web.view import FlowState
 from tests.service.web.shop import PURCHASE, Server, Shop, at
 
 SIGNED_UP, ONE_PAGE, STILL_OPEN = "5e551011" * 4, "5e551022" * 4, "5e551033" * 4

@@ -13,7 +13,7 @@ import duckdb
 import httpx
 import pytest
 
-from service.web import create_app
+from service.web.app import create_app
 from tests.service.web.shop import Server, Shop, at
 
 

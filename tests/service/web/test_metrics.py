@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_format
 
-from service.web import FlowState, PartitionState, create_app
-from service.web.view import CommitTimes
+from service.web.app import create_app
+from service.web.view import CommitTimes, FlowState, PartitionState
 from sinks.warehouse import Progress
 from tests.service.web.shop import Server, Shop, at
 

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from funnels import FunnelDefinition
-from service.web import FlowState, PartitionState, create_app
+from service.web.app import create_app
+from service.web.view import FlowState, PartitionState
 from tests.service.web.conftest import DESK, PHONE, TICK, Opener
 from tests.service.web.shop import PURCHASE, Server, Shop, at
 
