@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_ssize_t, c_void_p
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -31,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _CONSUMER: Final = 1  # rd_kafka_type_t
-_FOREGROUND, _BACKGROUND = 0, 1
+_NO_CONSUMER_CLOSE: Final = 8  # of RD_KAFKA_DESTROY_F_*
 _WORDS: Final = 9  # of eight octets, in a rd_kafka_message_t
 _PAYLOAD, _LENGTH, _KEY, _KEY_LENGTH, _OFFSET = 3, 4, 5, 6, 7  # which of them; the error is the half of the first
 
@@ -54,7 +54,6 @@ _INTERFACE: Final[dict[str, tuple[Any, list[Any]]]] = {
     "rd_kafka_topic_partition_list_set_offset": (c_int, [c_void_p, c_char_p, c_int32, c_int64]),
     "rd_kafka_topic_partition_list_destroy": (None, [c_void_p]),
     "rd_kafka_assign": (c_int, [c_void_p, c_void_p]),
-    "rd_kafka_commit": (c_int, [c_void_p, c_void_p, c_int]),
     "rd_kafka_consume_batch_queue": (c_ssize_t, [c_void_p, c_int, c_void_p, c_size_t]),
     "rd_kafka_query_watermark_offsets": (
         c_int,
@@ -64,8 +63,7 @@ _INTERFACE: Final[dict[str, tuple[Any, list[Any]]]] = {
     "rd_kafka_message_timestamp": (c_int64, [c_void_p, c_void_p]),
     "rd_kafka_message_destroy": (None, [c_void_p]),
     "rd_kafka_err2str": (c_char_p, [c_int]),
-    "rd_kafka_consumer_close": (c_int, [c_void_p]),
-    "rd_kafka_destroy": (None, [c_void_p]),
+    "rd_kafka_destroy_flags": (None, [c_void_p, c_int]),
 }
 
 
@@ -116,7 +114,13 @@ class PartitionConsumer:
 
     def assign(self, offset: int) -> None:
         """Goes on at `offset`, or at one of Kafka's names for an offset."""
-        self._with_place(offset, lambda place: _lib.rd_kafka_assign(self._client, place))
+        place = _lib.rd_kafka_topic_partition_list_new(1)
+        try:
+            _lib.rd_kafka_topic_partition_list_add(place, self._topic, self._partition)
+            _lib.rd_kafka_topic_partition_list_set_offset(place, self._topic, self._partition, offset)
+            _check(_lib.rd_kafka_assign(self._client, place))
+        finally:
+            _lib.rd_kafka_topic_partition_list_destroy(place)
 
     def read(self, most: int, seconds: float) -> Read:
         """What is there, `most` records at most; waits so long for more."""
@@ -150,22 +154,8 @@ class PartitionConsumer:
         )
         return first.value, end.value
 
-    def commit(self, offset: int, *, wait: bool) -> None:
-        """Tells the consumer group. Raises KafkaException where it can be seen to fail."""
-        how = _FOREGROUND if wait else _BACKGROUND
-        self._with_place(offset, lambda place: _lib.rd_kafka_commit(self._client, place, how))
-
     def close(self) -> None:
         self._closed()
-
-    def _with_place(self, offset: int, action: Callable[[Any], int]) -> None:
-        place = _lib.rd_kafka_topic_partition_list_new(1)
-        try:
-            _lib.rd_kafka_topic_partition_list_add(place, self._topic, self._partition)
-            _lib.rd_kafka_topic_partition_list_set_offset(place, self._topic, self._partition, offset)
-            _check(action(place))
-        finally:
-            _lib.rd_kafka_topic_partition_list_destroy(place)
 
 
 def _on_error(troubles: deque[KafkaError]) -> Any:
@@ -190,9 +180,10 @@ def _client(config: Mapping[str, str], on_error: Any) -> Any:
 
 
 def _close(client: Any, queue: Any, _on_error: Any) -> None:
+    """Without a farewell to the group, of which a consumer that was assigned its partition is no member: it would wait
+    for the brokers, for ever if they are gone."""
     _lib.rd_kafka_queue_destroy(queue)
-    _lib.rd_kafka_consumer_close(client)
-    _lib.rd_kafka_destroy(client)
+    _lib.rd_kafka_destroy_flags(client, _NO_CONSUMER_CLOSE)
 
 
 def _check(code: int) -> None:

@@ -44,6 +44,10 @@ and what is visible within two seconds may wait a tenth of one. Bytewax would wa
 back by an hour, so the partition does it itself."""
 _LOOK_FIRST, _LOOK_FOR = 1.0, 0.2  # seconds that a broker may take to say that it is there, and that it is back
 _LOOK_AFTER_LOSS: Final = 5.0  # seconds that a broker may take to say what it has
+_ASK_EVERY: Final = 30.0  # seconds of silence after which a partition asks whether the brokers are there
+_ANEW_AFTER, _LATEST_ANEW = 10.0, 60.0  # seconds
+"""For so long, and each time for twice as long, nothing may come before a partition's client is made anew: librdkafka
+(2.10 to 2.16) that hears of no brokers, from one that has just started, never asks any again."""
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 10.0  # seconds
 
 Waiting = Callable[[str | None], None]
@@ -94,34 +98,33 @@ def partitions_of(
     Raises TopicMissing if the brokers do not know the topic.
     """
     retry = _FIRST_RETRY
-    consumer = Consumer({"group.id": "stitchline", **CONSUMER_DEFAULTS, **config})
-    try:
-        while not stopping.is_set():
-            try:
-                found = consumer.list_topics(topic, timeout=10).topics[topic]
-            except KafkaException as error:
-                waiting(f"no broker at {config.get('bootstrap.servers')} answers ({error.args[0].str()}); trying again")
-                stopping.wait(retry)
-                retry = min(2 * retry, _LONGEST_RETRY)
-                continue
-            waiting(None)
-            if found.error is None and found.partitions:
-                return sorted(found.partitions)
-            raise TopicMissing(
-                f"Topic {topic!r} is not on the brokers at {config.get('bootstrap.servers')}. Create it, or name "
-                "another with the setting kafka.topic (STITCHLINE_KAFKA__TOPIC).",
-                topic=topic,
-                bootstrap=config.get("bootstrap.servers"),
-            )
-        return []
-    finally:
-        consumer.close()
+    while not stopping.is_set():
+        consumer = Consumer({"group.id": "stitchline", **CONSUMER_DEFAULTS, **config})
+        try:
+            found = consumer.list_topics(topic, timeout=10).topics[topic]
+        except KafkaException as error:
+            waiting(f"no broker at {config.get('bootstrap.servers')} answers ({error.args[0].str()}); trying again")
+            stopping.wait(retry)
+            retry = min(2 * retry, _LONGEST_RETRY)
+            continue
+        finally:
+            consumer.close()
+        waiting(None)
+        if found.error is None and found.partitions:
+            return sorted(found.partitions)
+        raise TopicMissing(
+            f"Topic {topic!r} is not on the brokers at {config.get('bootstrap.servers')}. Create it, or name "
+            "another with the setting kafka.topic (STITCHLINE_KAFKA__TOPIC).",
+            topic=topic,
+            bootstrap=config.get("bootstrap.servers"),
+        )
+    return []
 
 
 class KafkaSource(FixedPartitionedSource[RawBatch, None]):
     """One Bytewax partition for each Kafka partition, assigned by hand.
 
-    `next_offset` gives where a partition resumes (None: from its beginning) and, asked again, what is committed.
+    `next_offset` gives where a partition resumes (None: from its beginning).
     The source ends when `stopping` is set, or at the end of each partition if `until_end`.
     """
 
@@ -182,9 +185,14 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         self._at_end = False
         self._doubt: str | None = None
         self._away = False
-        self._due = 0.0  # by the monotonic clock
-        start = OFFSET_BEGINNING if self._committed is None else self._committed
-        self._consumer = PartitionConsumer(source.config, source.topic, partition, start)
+        self._due = 0.0  # by the monotonic clock, as is:
+        self._heard = time.monotonic()
+        """When something came, or nothing was there to come, or the client was made."""
+        self._patience = _ANEW_AFTER
+        self._consumer = self._client(OFFSET_BEGINNING if self._committed is None else self._committed)
+
+    def _client(self, start: int) -> PartitionConsumer:
+        return PartitionConsumer(self._source.config, self._source.topic, self._partition, start)
 
     def next_batch(self) -> Iterable[RawBatch]:
         if self._source.stopping.is_set():
@@ -196,9 +204,10 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         if count:
             self._at_end = False
             self._back()
+            self._hear()
         for error, offset in read.told:  # the end of the partition is told behind its last record
             self._note(error, offset)
-        if self._doubt is not None and not count:
+        if not count and (self._doubt is not None or time.monotonic() - self._heard > _ASK_EVERY):
             self._look_whether_away()
         if count < self._source.batch // 4:  # meanwhile librdkafka goes on fetching
             self._due = time.monotonic() + _PAUSE
@@ -207,7 +216,6 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         if count:
             self._next = max(self._next, int(read.offsets[-1]) + 1)
             log.debug("read %d records of partition %d, up to offset %d", count, self._partition, self._next)
-        self._tell_group()
         return [self._batch(read)]
 
     def next_awake(self) -> datetime | None:
@@ -217,7 +225,6 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         return None
 
     def close(self) -> None:
-        self._tell_group(wait=True)
         self._consumer.close()
 
     def _wait_until_due(self) -> float:
@@ -248,6 +255,7 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
             self._at_end = True
             self._next = max(self._next, offset)
             self._back()
+            self._hear()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             self._miss()
         elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
@@ -295,28 +303,32 @@ class KafkaPartition(StatefulSourcePartition[RawBatch, None]):
         """The end is told once: where nothing came meanwhile, a broker that is back has to be asked."""
         try:
             _, end = self._consumer.ends(_LOOK_FOR if self._away else _LOOK_FIRST)
-        except KafkaException:
+        except KafkaException as error:
+            if self._doubt is None:
+                self._on_error(error.args[0])
             if not self._away:
                 self._away = True
                 self._source.away(self._partition, f"Kafka is away ({self._doubt}); waiting for it")
-            return
-        self._back()
-        self._at_end = end <= self._next
+        else:
+            self._back()
+            self._at_end = end <= self._next
+            if self._at_end:
+                self._hear()
+        if time.monotonic() - self._heard > self._patience:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        log.debug("a new client reads partition %d from offset %d on", self._partition, self._next)
+        self._consumer.close()
+        self._consumer = self._client(self._next if self._next or self._committed is not None else OFFSET_BEGINNING)
+        self._heard = time.monotonic()
+        self._patience = min(2 * self._patience, _LATEST_ANEW)
+
+    def _hear(self) -> None:
+        self._heard, self._patience = time.monotonic(), _ANEW_AFTER
 
     def _back(self) -> None:
         self._doubt = None
         if self._away:
             self._away = False
             self._source.away(self._partition, None)
-
-    def _tell_group(self, *, wait: bool = False) -> None:
-        committed = self._source.next_offset(self._partition)
-        if committed is None or committed == self._committed or self._doubt is not None:
-            return
-        self._committed = committed
-        try:
-            self._consumer.commit(committed, wait=wait)
-        except KafkaException as error:
-            log.debug(
-                "the consumer group did not learn offset %d of partition %d: %s", committed, self._partition, error
-            )

@@ -23,15 +23,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
 from funnels.definition import FunnelDefinition, Step, alike
 from funnels.fields import EventField, Value, parse_field
 from funnels.result import BreakdownResult, FunnelResult, StepResult
+from funnels.walk import reached_by_day
 
-__all__ = ["FunnelResult", "Query", "compile_days", "compile_funnel", "run_funnel"]
+__all__ = ["FunnelResult", "Query", "compile_funnel", "funnel_days", "run_funnel"]
 
 NO_VALUE: Final = "(none)"
 """What a breakdown shows for null."""
+
+DAYS: Final = pa.schema(
+    [
+        ("entry_date", pa.date32()),
+        ("step_number", pa.int32()),
+        ("step_name", pa.string()),
+        ("subject_count", pa.int64()),
+    ]
+)
+"""A funnel by the day of its first step."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -100,13 +113,39 @@ def compile_funnel(definition: FunnelDefinition, as_of: datetime | None = None) 
     return Query(f"{_with(tables)}\n{_answer(definition, bind)}", bind.values)
 
 
-def compile_days(definition: FunnelDefinition, copies: str | None = None) -> Query:
-    """The statement that answers `definition` for each day of the first step, as if it were asked for that day alone:
-    (entry_date, step_number, step_name, subject_count), a row for each step, and none for a day that nobody began on.
+def funnel_days(con: duckdb.DuckDBPyConnection, definition: FunnelDefinition, copies: str | None = None) -> pa.Table:
+    """What `definition` says of each day of the first step, as if it were asked for that day alone: DAYS, a row for
+    each step, and none for a day that nobody began on.
 
     `copies` is a table of the rows of stream.events, by their rowid, that repeat others and do not count. Without it,
     or by session, copies are looked for among the events that are asked for.
     """
+    if alike(definition.steps):
+        query = _compile_days(definition, copies)
+        return con.execute(query.sql, query.parameters).to_arrow_table().cast(DAYS)
+    bind = _Binder()
+    tables = _once(definition, bind, copies)
+    events = f"{_with(tables)}\nselect hash(subject) as subject, micros, fills::bigint as fills from once"
+    rows = con.execute(events, bind.values).fetchnumpy()
+    steps = [step.event for step in definition.steps]
+    days, counts = reached_by_day(
+        rows["subject"],
+        rows["micros"],
+        rows["fills"],
+        len(steps),
+        definition.window // _MICROSECOND,
+        np.iinfo(np.int64).max if definition.until is None else _micros(definition.until),
+    )
+    columns = [
+        pa.array(np.repeat(days.astype(np.int32), len(steps))).cast(pa.date32()),
+        np.tile(np.arange(1, len(steps) + 1, dtype=np.int32), len(days)),
+        steps * len(days),
+        counts.ravel(),
+    ]
+    return pa.table(dict(zip(DAYS.names, columns, strict=True)), DAYS)
+
+
+def _compile_days(definition: FunnelDefinition, copies: str | None) -> Query:
     bind = _Binder()
     steps = [f"{{'number': {number}, 'name': {bind(step.event)}}}" for number, step in enumerate(definition.steps, 1)]
     answer = f"""
@@ -126,18 +165,7 @@ def _tables(definition: FunnelDefinition, bind: _Binder, copies: str | None = No
     """The common table expressions up to the entries as they stand in the end, by name. Rows in the table `copies` do
     not count; without it copies are looked for."""
     competing = alike(definition.steps)
-    if copies is not None and definition.by != "session":
-        whole = competing or definition.breakdown
-        columns = "subject, micros, fills, message_id, value" if whole else "subject, micros, fills"
-        known = f"e.rowid not in (from {copies})"
-        tables = {"once": f"select {columns} from ({_matched(definition, bind, known)})"}
-    else:
-        tables = {
-            "matched": _matched(definition, bind),
-            "copied": "select copy from matched group by copy having count(*) > 1",
-            "once": _ONCE,
-        }
-    tables |= {
+    tables = _once(definition, bind, copies) | {
         "subjects": _STARTED,
         "events": "select id as subject, does, o.* exclude (subject) from once as o join subjects using (subject)",
     }
@@ -147,6 +175,20 @@ def _tables(definition: FunnelDefinition, bind: _Binder, copies: str | None = No
     for reached in range(1, len(definition.steps)):
         tables |= _advance(definition, competing, reached, bind)
     return tables
+
+
+def _once(definition: FunnelDefinition, bind: _Binder, copies: str | None) -> dict[str, str]:
+    """The common table expressions up to `once`, the events that can fill a step, without copies."""
+    if copies is not None and definition.by != "session":
+        whole = alike(definition.steps) or definition.breakdown
+        columns = "subject, micros, fills, message_id, value" if whole else "subject, micros, fills"
+        known = f"e.rowid not in (from {copies})"
+        return {"once": f"select {columns} from ({_matched(definition, bind, known)})"}
+    return {
+        "matched": _matched(definition, bind),
+        "copied": "select copy from matched group by copy having count(*) > 1",
+        "once": _ONCE,
+    }
 
 
 def _with(tables: dict[str, str]) -> str:

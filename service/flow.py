@@ -24,6 +24,7 @@ from flows.records import BATCH
 from flows.source import KafkaSource, partitions_of
 from identity.graph import Graph
 from identity.stitch import Stitcher
+from service.group import ConsumerGroup
 from service.lag import BEHIND, Ends
 from service.lost import LostRecords
 from service.settings import Settings
@@ -39,6 +40,8 @@ _TIDY_EVERY: Final = 2
 """Checkpoints; it takes 30 ms to 100 ms."""
 _LOOK_FOR_PARTITIONS: Final = timedelta(seconds=20)
 _LOOK_AT_ENDS: Final = timedelta(seconds=1)
+_NEW_CLIENT_AFTER: Final = timedelta(seconds=30)
+"""Without a word of the brokers: librdkafka may never ask any again (flows/source.py)."""
 _ASK_REDIS: Final = timedelta(seconds=2)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between tries while the warehouse cannot be written
 _RATE_OVER: Final = 5.0  # seconds that the shown rate is an average of
@@ -91,6 +94,10 @@ class Flow:
         self._batch = min(BATCH, settings.flow.commit_events)
         self._config = settings.kafka.client_config(bootstrap) if bootstrap is not None else {}
         self._dead_letters = self._dead_letter_topic() if bootstrap is not None else None
+        kafka = settings.kafka
+        self._group = (
+            ConsumerGroup(self._producer_config(), kafka.group, kafka.topic) if bootstrap is not None else None
+        )
         self._held = warehouse.progress()
         self._checkpointer: Checkpointer | None = None
         self._graph = Graph(
@@ -134,6 +141,7 @@ class Flow:
         finally:
             ended.set()
         checkpointer.finish(close_sessions=not self._stopping.is_set())
+        self._tell_group(at_once=True)
 
     def serve(self) -> None:
         """Runs over the topic until `stopping` is set; partitions added to it are picked up meanwhile."""
@@ -165,6 +173,8 @@ class Flow:
                 again.set()
                 watcher.join()
         checkpointer.finish(close_sessions=False)
+        if "kafka" not in self._silent and "kafka" not in self._waits:
+            self._tell_group(at_once=True)
         if partitions:
             self._log_offsets("stopped reading topic %s; all is committed up to offsets %s", partitions)
 
@@ -237,6 +247,9 @@ class Flow:
     def _progress(self) -> dict[tuple[str, int], Progress]:
         return self._checkpointer.progress if self._checkpointer is not None else self._held
 
+    def _places(self) -> list[Progress]:
+        return [p for p in self._progress().values() if p.topic == self._settings.kafka.topic]
+
     def _place(self, partition: int) -> Progress:
         topic = self._settings.kafka.topic
         return self._progress().get((topic, partition), Progress(topic, partition))
@@ -244,8 +257,7 @@ class Flow:
     def state(self) -> FlowState:
         """What the flow is doing, from memory."""
         now = datetime.now(UTC)
-        places = [p for p in self._progress().values() if p.topic == self._settings.kafka.topic]
-        partitions = [self._state_of(p, now) for p in sorted(places, key=lambda p: p.partition)]
+        partitions = [self._state_of(p, now) for p in sorted(self._places(), key=lambda p: p.partition)]
         lag = max((p.lag for p in partitions), default=timedelta())
         waits, silent, ended = self._waits.copy(), self._silent.copy(), self._ended
         status: FlowStatus = "catching up" if lag > BEHIND else "running"
@@ -322,8 +334,10 @@ class Flow:
     def _watch(self, partitions: list[int], again: threading.Event) -> None:
         """Looks where the partitions end, and whether there are more of them than the flow reads."""
         topic = self._settings.kafka.topic
-        consumer = Consumer({**self._config, "group.id": f"{self._settings.kafka.group}-watch", "log_level": "2"})
-        look_again = time.monotonic() + _LOOK_FOR_PARTITIONS.total_seconds()
+        config = {**self._config, "group.id": f"{self._settings.kafka.group}-watch", "log_level": "2"}
+        consumer = Consumer(config)
+        heard = time.monotonic()
+        look_again = heard + _LOOK_FOR_PARTITIONS.total_seconds()
         try:
             while not again.wait(_LOOK_AT_ENDS.total_seconds()):
                 try:
@@ -331,8 +345,10 @@ class Flow:
                         _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)
                         self._look(partition, end)
                     self._heard("kafka", None)
-                    if time.monotonic() >= look_again:
-                        look_again = time.monotonic() + _LOOK_FOR_PARTITIONS.total_seconds()
+                    self._tell_group()
+                    heard = time.monotonic()
+                    if heard >= look_again:
+                        look_again = heard + _LOOK_FOR_PARTITIONS.total_seconds()
                         found = sorted(consumer.list_topics(topic, timeout=5).topics[topic].partitions)
                         if found and found != partitions:
                             told = {"topic": topic, "partitions": len(found), "before": len(partitions)}
@@ -342,8 +358,17 @@ class Flow:
                             again.set()
                 except KafkaException as error:
                     self._heard("kafka", f"Kafka is away ({error.args[0].str()}); waiting for it")
+                    if time.monotonic() - heard > _NEW_CLIENT_AFTER.total_seconds():
+                        heard = time.monotonic()
+                        consumer.close()
+                        consumer = Consumer(config)
         finally:
             consumer.close()
+
+    def _tell_group(self, *, at_once: bool = False) -> None:
+        if self._group is not None:
+            offsets = {p.partition: p.next_offset for p in self._places()}
+            self._group.tell(offsets, at_once=at_once)
 
     def _wait_for_room(self, error: WarehouseUnwritable) -> None:
         """A service waits until its warehouse can be written again. A replay gives up, as does a service that is to
@@ -442,6 +467,10 @@ class Flow:
                 f"[kafka.config] is not accepted by librdkafka: {error.args[0].str()}. Mend it in the settings.",
                 setting="kafka.config",
             ) from None
+
+    def _consumer_group(self) -> ConsumerGroup:
+        kafka = self._settings.kafka
+        return ConsumerGroup(self._producer_config(), kafka.group, kafka.topic)
 
     def _producer_config(self) -> dict[str, str]:
         return {name: value for name, value in self._config.items() if name != "group.id"}

@@ -103,4 +103,5 @@ class LostRecords:
             return str(described[self._topic].result().topic_id)
         except KafkaException as error:
             log.debug("the brokers did not tell the id of topic %s: %s", self._topic, error)
+            self.__dict__.pop("_admin", None)  # the next question is a new client's
             return None

@@ -22,8 +22,9 @@ from batch_marts.metrics import METRICS
 from batch_marts.refresh import Funnels, MartRules, refresh, rollback
 from funnels import FunnelDefinition
 from funnels.definition import definitions
-from funnels.query import compile_days
+from funnels.query import funnel_days
 from service.settings import Settings
+from sinks.tables import registered
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError, UsageError
 
@@ -194,11 +195,11 @@ def funnels_for_marts(every: Sequence[FunnelDefinition]) -> Funnels:
             # By session, copies are found among the events that are asked for: an earlier one must be among them.
             known = None if funnel.by == "session" else since
             begun = max((time for time in (known, funnel.since) if time is not None), default=None)
-            query = compile_days(funnel.model_copy(update={"since": begun}), copies)
-            con.execute(
-                f"insert into {_FUNNEL_DAYS} select $funnel, * from ({query.sql}) where entry_date >= $first_day",
-                query.parameters | {"funnel": funnel.name, "first_day": since.date() if since else date.min},
-            )
+            with registered(con, "answer", funnel_days(con, funnel.model_copy(update={"since": begun}), copies)):
+                con.execute(
+                    f"insert into {_FUNNEL_DAYS} select $funnel, * from answer where entry_date >= $first_day",
+                    {"funnel": funnel.name, "first_day": since.date() if since else date.min},
+                )
         return _FUNNEL_DAYS
 
     return Funnels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -28,7 +29,12 @@ PRODUCER_DEFAULTS: Final = {
 
 _PAUSE: Final = 1.0  # seconds between two looks at whether all were delivered
 _PATIENCE: Final = 10.0  # seconds until a word about it, and what is left to a flow that is to stop
+_ANEW_AFTER, _LATEST_ANEW = 30.0, 240.0  # seconds
+"""For so long, and each time for twice as long, letters may wait for the brokers until a new producer sends them again:
+librdkafka (2.10 to 2.16) that hears of no brokers, from one that has just started, never asks any again."""
 _MISSING_FOR: Final = 60.0  # seconds until a topic that was missing is tried again
+_AT_ONCE: Final = 10_000  # letters
+_PURGED: Final = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 _MISSING: Final = (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
@@ -39,7 +45,8 @@ class DeadLetterTopic:
     """
 
     def __init__(self, config: dict[str, str], stopping: threading.Event | None = None) -> None:
-        self._producer = Producer({**PRODUCER_DEFAULTS, **config, "acks": "all"})
+        self._config = {**PRODUCER_DEFAULTS, **config, "acks": "all"}
+        self._producer = Producer(self._config)
         self._stopping = stopping or threading.Event()
         self._missing: dict[str, float] = {}
         self._told: set[tuple[str, int]] = set()
@@ -50,10 +57,14 @@ class DeadLetterTopic:
 
         Raises StitchlineError if the flow is to stop and the brokers still do not answer.
         """
-        for table in letters:
-            for row in table.to_pylist():
-                self._produce(f"{row['topic']}{SUFFIX}", row)
+        rows = (row for table in letters for row in table.to_pylist())
+        while some := list(itertools.islice(rows, _AT_ONCE)):
+            self._deliver(some)
+
+    def _deliver(self, letters: list[dict[str, Any]]) -> None:
         began, told = time.monotonic(), False
+        tried, patience = began, _ANEW_AFTER
+        self._produce_all(letters)
         while self._producer.flush(_PAUSE):
             waited = time.monotonic() - began
             if self._stopping.is_set() and waited > _PATIENCE:
@@ -64,8 +75,17 @@ class DeadLetterTopic:
             if waited > _PATIENCE and not told:
                 told = True
                 log.warning("%d dead letters are not acknowledged yet; waiting for Kafka", len(self._producer))
+            if time.monotonic() - tried > patience:
+                tried, patience = time.monotonic(), min(2 * patience, _LATEST_ANEW)
+                self._producer.purge()
+                self._producer = Producer(self._config)
+                self._produce_all(letters)
         if told:
             log.info("all dead letters are acknowledged now")
+
+    def _produce_all(self, letters: list[dict[str, Any]]) -> None:
+        for row in letters:
+            self._produce(f"{row['topic']}{SUFFIX}", row)
 
     def _produce(self, topic: str, row: dict[str, Any]) -> None:
         if time.monotonic() < self._missing.get(topic, 0.0):
@@ -94,7 +114,7 @@ class DeadLetterTopic:
                 return
 
     def _delivered(self, topic: str, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
+        if error is not None and error.code() not in _PURGED:
             self._refused(topic, error)
 
     def _refused(self, topic: str, error: KafkaError) -> None:

@@ -81,13 +81,6 @@ def test_what_was_read_stays_when_the_consumer_is_gone(kafka: Kafka) -> None:
     assert b"".join(v for read in reads for v in read.values.to_pylist()) == b"v" * 5000
 
 
-def test_the_group_learns_an_offset(kafka: Kafka) -> None:
-    topic = produced(kafka, [(b"k", b"v", 1000)])
-    reader = consumer(kafka, topic)
-    reader.commit(1, wait=True)
-    reader.close()
-
-
 def test_a_setting_that_librdkafka_does_not_have_is_named(kafka: Kafka) -> None:
     with pytest.raises(KafkaException, match=r"no\.such\.setting"):
         consumer(kafka, "any", config={"no.such.setting": "1"})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnels import FunnelDefinition, run_funnel
-from funnels.query import compile_days
+from funnels.query import funnel_days
 from tests.funnels.test_property import definitions, worlds
 from tests.funnels.worlds import Event, World, fill
 
@@ -46,25 +46,43 @@ qualify row_number() over (partition by anonymous_id, message_id order by event_
     days=st.sampled_from([0, 1, 2]),
     which=st.integers(0, 19),
     told=st.booleans(),
+    until=st.sampled_from([None, None, timedelta(), DAY / 2, DAY]),
 )
 def test_a_day_is_what_the_funnel_says_of_it_alone(
-    con: duckdb.DuckDBPyConnection, world: World, definition: FunnelDefinition, days: int, which: int, told: bool
+    con: duckdb.DuckDBPyConnection,
+    world: World,
+    definition: FunnelDefinition,
+    days: int,
+    which: int,
+    told: bool,
+    until: timedelta | None,
 ) -> None:
+    """`until` is from the beginning of the day on that is looked at."""
     fill(con, world)
     con.execute(COPIES)
-    definition = definition.model_copy(
-        update={"since": None, "until": None, "breakdown": None, "window": definition.window + days * DAY}
-    )
-    query = compile_days(definition, "copies" if told else None)
-    found: dict[date, list[int]] = defaultdict(list)
-    for day, number, name, count in con.execute(f"from ({query.sql}) order by all", query.parameters).fetchall():
-        assert name == definition.steps[number - 1].event
-        found[day].append(count)
     every = sorted({event.event_at.date() for event in world.events})
+    if not every:
+        return
+    day = every[which % len(every)]
+    begin = datetime.combine(day, datetime.min.time(), UTC)
+    definition = definition.model_copy(
+        update={
+            "since": None,
+            "until": None if until is None else begin + until,
+            "breakdown": None,
+            "window": definition.window + days * DAY,
+        }
+    )
+    found: dict[date, list[int]] = defaultdict(list)
+    answer = funnel_days(con, definition, "copies" if told else None).sort_by(
+        [("entry_date", "ascending"), ("step_number", "ascending")]
+    )
+    for one, number, name, count in zip(*answer.to_pydict().values(), strict=True):
+        assert name == definition.steps[number - 1].event
+        found[one].append(count)
     assert found.keys() <= set(every)
-    if every:
-        day = every[which % len(every)]
-        begin = datetime.combine(day, datetime.min.time(), UTC)
-        alone = run_funnel(con, definition.model_copy(update={"since": begin, "until": begin + DAY}))
-        counts = [step.count for step in alone.steps]
-        assert found.get(day, [0] * len(counts)) == counts
+    end = begin + (DAY if until is None else until)
+    alone = [0] * len(definition.steps)
+    if end > begin:
+        alone = [s.count for s in run_funnel(con, definition.model_copy(update={"since": begin, "until": end})).steps]
+    assert found.get(day, [0] * len(alone)) == alone

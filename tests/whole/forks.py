@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["service.cli", "service.replay", "service.runtime", "service.web"])
+_forking.set_forkserver_preload(["service.cli", "service.replay", "service.runtime", "service.unserved"])
 
 
 class Forked:
