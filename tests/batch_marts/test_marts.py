@@ -21,10 +21,12 @@ from demo.exports import MadeExport, shop_exports
 from funnels import load_definition, run_funnel
 from tests.batch_marts import reference
 from tests.batch_marts.experiments.reference import figures, subjects
+from tests.shared import made_once
 from tests.whole.runs import Run
 
 NOW = datetime(2026, 9, 21, 7, 30, tzinfo=UTC)
 DAYS = 9
+SHOP = Shop(now=NOW, days=DAYS, visits_per_day=90)
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 USD = {"USD": Decimal(1)}
 
@@ -46,24 +48,35 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("marts")
-    shop = Shop(now=NOW, days=DAYS, visits_per_day=90)
-    records = list(shop.history())
-    files = [folder / name for name in ("early.jsonl", "later.jsonl", "last.jsonl")]
-    cuts = [0, len(records) * 5 // 6, len(records) * 11 // 12, len(records)]
-    for file, begin, end in zip(files, cuts, cuts[1:], strict=False):
-        part = records[begin:end]
-        file.write_bytes(b"".join(record.value.replace(b"\n", b" ") + b"\n" for record in part))
-    exports = shop_exports(shop.first_day, DAYS)
-    for export in exports:
-        (folder / export.file_name).write_bytes(export.data)
+    exports = shop_exports(SHOP.first_day, DAYS)
+    folder, builds = made_once(tmp_path_factory, "marts", lambda folder: make(run_in(folder, redis_url), exports))
+    run = run_in(folder, redis_url)
+    with duckdb.connect(str(run.warehouse), read_only=True) as con:
+        con.execute("set TimeZone = 'UTC'")
+        yield World(run, exports, builds, con)
+
+
+def run_in(folder: Path, redis_url: str) -> Run:
     settings = {
         "MARTS__OWN_HOSTS": '["larkhill.example"]',
         "FUNNELS": str(FUNNELS),
         "EXPERIMENTS": str(EXPERIMENTS),
         "SPEND__ACCOUNTS": '{"x": {"currency": "USD"}, "pinterest": {"currency": "CAD"}}',
     }
-    run = Run(folder / "w.duckdb", redis_url, settings=settings)
+    return Run(folder / "w.duckdb", redis_url, settings=settings)
+
+
+def make(run: Run, exports: list[MadeExport]) -> list[dict[str, Any]]:
+    """Returns what was said of the builds that were published."""
+    folder = run.warehouse.parent
+    records = list(SHOP.history())
+    files = [folder / name for name in ("early.jsonl", "later.jsonl", "last.jsonl")]
+    cuts = [0, len(records) * 5 // 6, len(records) * 11 // 12, len(records)]
+    for file, begin, end in zip(files, cuts, cuts[1:], strict=False):
+        part = records[begin:end]
+        file.write_bytes(b"".join(record.value.replace(b"\n", b" ") + b"\n" for record in part))
+    for export in exports:
+        (folder / export.file_name).write_bytes(export.data)
     run.replay(files[0])
     run.command("spend", "load", *(str(folder / export.file_name) for export in exports))
     first = json.loads(run.command("marts", "refresh", "--json"))
@@ -84,9 +97,7 @@ def world(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         con.execute("update marketing.spend_files set spend = spend - 1")
     carried = json.loads(run.command("marts", "refresh", "--json"))
     anew = json.loads(run.command("marts", "refresh", "--full", "--json"))
-    with duckdb.connect(str(run.warehouse), read_only=True) as con:
-        con.execute("set TimeZone = 'UTC'")
-        yield World(run, exports, [first, second, carried, anew], con)
+    return [first, second, carried, anew]
 
 
 def test_a_refresh_publishes_every_mart(world: World) -> None:

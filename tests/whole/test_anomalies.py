@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from demo import Shop
+from tests.shared import made_once
 from tests.slack import TOKEN, SlackServer, slack_server
 from tests.whole.runs import Run
 
@@ -30,17 +32,23 @@ def slack() -> Iterator[SlackServer]:
 @pytest.fixture(scope="module")
 def run(redis_url: str, slack: SlackServer, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The shop up to the night after its fall, refreshed twice; nobody serves it."""
-    folder = tmp_path_factory.mktemp("anomalies")
-    file = folder / "events.jsonl"
+    settings = {"SLACK__TOKEN": TOKEN, "SLACK__BASE_URL": slack.base_url}
+    made, _ = made_once(
+        tmp_path_factory, "fallen", lambda folder: make(Run(folder / "w.duckdb", redis_url, settings=settings))
+    )
+    folder = Path(shutil.copytree(made, tmp_path_factory.mktemp("anomalies") / "copy"))
+    return Run(folder / "w.duckdb", redis_url, settings=settings)
+
+
+def make(run: Run) -> None:
+    file = run.warehouse.with_name("events.jsonl")
     with file.open("wb") as out:
         for record in SHOP.history():
             if record.kafka_at < NIGHT:
                 out.write(record.value.replace(b"\n", b" ") + b"\n")
-    run = Run(folder / "w.duckdb", redis_url, settings={"SLACK__TOKEN": TOKEN, "SLACK__BASE_URL": slack.base_url})
     run.replay(file)
     run.command("marts", "refresh")
     run.command("marts", "refresh")
-    return run
 
 
 def listed(run: Run, *options: str) -> list[dict[str, Any]]:
