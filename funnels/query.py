@@ -23,31 +23,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 
 from funnels.definition import FunnelDefinition, Step, alike
 from funnels.fields import EventField, Value, parse_field
 from funnels.result import BreakdownResult, FunnelResult, StepResult
-from funnels.walk import reached_by_day
 
-__all__ = ["FunnelResult", "Query", "compile_funnel", "funnel_days", "run_funnel"]
+__all__ = ["FunnelResult", "Query", "compile_funnel", "run_funnel"]
 
 NO_VALUE: Final = "(none)"
 """What a breakdown shows for null."""
 
-DAYS: Final = pa.schema(
-    [
-        ("entry_date", pa.date32()),
-        ("step_number", pa.int32()),
-        ("step_name", pa.string()),
-        ("subject_count", pa.int64()),
-    ]
-)
-"""A funnel by the day of its first step."""
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+MICROSECOND: Final = timedelta(microseconds=1)
 
 PEOPLE: Final = """
 stream.events as e
@@ -63,7 +50,7 @@ left join stream.person_merges as m on m.person_id = coalesce(o.person_id, e.per
 PERSON: Final = "coalesce(m.merged_into, o.person_id, e.person_id)"
 """Whose an event of PEOPLE is; null if nobody's."""
 
-_SUBJECTS: Final = {
+SUBJECTS: Final = {
     "person": (PEOPLE, PERSON),
     "session": ("stream.session_events as e", "e.session_id"),
     "device": ("stream.events as e", "e.anonymous_id"),
@@ -92,7 +79,7 @@ def run_funnel(
     (_, _, known_until, *whole), *parts = rows
     return FunnelResult(
         steps=_step_results(definition.steps, *whole),
-        as_of=None if known_until is None else _EPOCH + known_until * _MICROSECOND,
+        as_of=None if known_until is None else _EPOCH + known_until * MICROSECOND,
         breakdown=tuple(
             BreakdownResult(value=value, steps=_step_results(definition.steps, *part)) for _, value, _, *part in parts
         ),
@@ -106,66 +93,18 @@ def compile_funnel(definition: FunnelDefinition, as_of: datetime | None = None) 
     microseconds since 1970; counts and still_open are lists by step; quantiles is a list, by step from the second on,
     of [median, p90] in microseconds, null where nobody got there.
     """
-    bind = _Binder()
-    tables = _tables(definition, bind)
+    bind = Binder()
+    tables = entries_sql(definition, bind)
     tables["best"] = _best(definition)
     tables["known"] = f"select {_known_until(as_of, bind)} as as_of"
-    return Query(f"{_with(tables)}\n{_answer(definition, bind)}", bind.values)
+    return Query(f"{with_sql(tables)}\n{_answer(definition, bind)}", bind.values)
 
 
-def funnel_days(con: duckdb.DuckDBPyConnection, definition: FunnelDefinition, copies: str | None = None) -> pa.Table:
-    """What `definition` says of each day of the first step, as if it were asked for that day alone: DAYS, a row for
-    each step, and none for a day that nobody began on.
-
-    `copies` is a table of the rows of stream.events, by their rowid, that repeat others and do not count. Without it,
-    or by session, copies are looked for among the events that are asked for.
-    """
-    if alike(definition.steps):
-        query = _compile_days(definition, copies)
-        return con.execute(query.sql, query.parameters).to_arrow_table().cast(DAYS)
-    bind = _Binder()
-    tables = _once(definition, bind, copies)
-    events = f"{_with(tables)}\nselect hash(subject) as subject, micros, fills::bigint as fills from once"
-    rows = con.execute(events, bind.values).fetchnumpy()
-    steps = [step.event for step in definition.steps]
-    days, counts = reached_by_day(
-        rows["subject"],
-        rows["micros"],
-        rows["fills"],
-        len(steps),
-        definition.window // _MICROSECOND,
-        np.iinfo(np.int64).max if definition.until is None else _micros(definition.until),
-    )
-    columns = [
-        pa.array(np.repeat(days.astype(np.int32), len(steps))).cast(pa.date32()),
-        np.tile(np.arange(1, len(steps) + 1, dtype=np.int32), len(days)),
-        steps * len(days),
-        counts.ravel(),
-    ]
-    return pa.table(dict(zip(DAYS.names, columns, strict=True)), DAYS)
-
-
-def _compile_days(definition: FunnelDefinition, copies: str | None) -> Query:
-    bind = _Binder()
-    steps = [f"{{'number': {number}, 'name': {bind(step.event)}}}" for number, step in enumerate(definition.steps, 1)]
-    answer = f"""
-        select (timestamp '1970-01-01' + to_days(day::integer))::date as entry_date, step.number as step_number,
-            step.name as step_name, count(*) filter (reached >= step.number) as subject_count
-        from best, unnest([{", ".join(steps)}]) as steps (step)
-        group by all
-    """
-    tables = _tables(definition, bind, copies)
-    tables["best"] = f"""
-        select max(reached) as reached, at_1 // 86_400_000_000 as day from entries_{len(steps)} group by subject, day
-    """
-    return Query(f"{_with(tables)}\n{answer}", bind.values)
-
-
-def _tables(definition: FunnelDefinition, bind: _Binder, copies: str | None = None) -> dict[str, str]:
+def entries_sql(definition: FunnelDefinition, bind: Binder, copies: str | None = None) -> dict[str, str]:
     """The common table expressions up to the entries as they stand in the end, by name. Rows in the table `copies` do
     not count; without it copies are looked for."""
     competing = alike(definition.steps)
-    tables = _once(definition, bind, copies) | {
+    tables = once_sql(definition, bind, copies) | {
         "subjects": _STARTED,
         "events": "select id as subject, does, o.* exclude (subject) from once as o join subjects using (subject)",
     }
@@ -177,7 +116,7 @@ def _tables(definition: FunnelDefinition, bind: _Binder, copies: str | None = No
     return tables
 
 
-def _once(definition: FunnelDefinition, bind: _Binder, copies: str | None) -> dict[str, str]:
+def once_sql(definition: FunnelDefinition, bind: Binder, copies: str | None) -> dict[str, str]:
     """The common table expressions up to `once`, the events that can fill a step, without copies."""
     if copies is not None and definition.by != "session":
         whole = alike(definition.steps) or definition.breakdown
@@ -191,12 +130,12 @@ def _once(definition: FunnelDefinition, bind: _Binder, copies: str | None) -> di
     }
 
 
-def _with(tables: dict[str, str]) -> str:
+def with_sql(tables: dict[str, str]) -> str:
     return "with " + ",\n".join(f"{name} as (\n{sql.strip()}\n)" for name, sql in tables.items())
 
 
 @dataclass(slots=True)
-class _Binder:
+class Binder:
     """Gives each value a name of its own in the statement."""
 
     values: dict[str, object] = field(default_factory=dict)
@@ -242,22 +181,16 @@ _INSTANTS: Final = {
 The first of them by message_id speaks for all, where they begin entries."""
 
 
-def _matched(definition: FunnelDefinition, bind: _Binder, counts: str = "true") -> str:
+def _matched(definition: FunnelDefinition, bind: Binder, counts: str = "true") -> str:
     """The events that can fill a step: of the right name and time, not of bots, and of somebody; that is, if each
     `counts`."""
-    relation, subject = _SUBJECTS[definition.by]
+    relation, subject = SUBJECTS[definition.by]
     names = ", ".join(bind(name) for name in dict.fromkeys(step.event for step in definition.steps))
-    fills = " | ".join(
-        f"case when {' and '.join(_conditions(step, bind))} then {1 << position} else 0 end"
-        for position, step in enumerate(definition.steps)
-    )
+    fills = fills_sql(definition, bind)
     bounds = [f"e.name in ({names})", "not e.is_bot", f"{subject} is not null", "fills <> 0", counts]
     if definition.by == "session":
         bounds.append("e.session_id not in (select session_id from stream.sessions where is_bot)")
-    if definition.since is not None:
-        bounds.append(f"e.event_at >= {bind(definition.since)}")
-    if definition.until is not None:
-        bounds.append(f"e.event_at <= {bind(_latest(definition.until, definition.window))}")
+    bounds += times_sql(definition, bind)
     value = _text(parse_field(definition.breakdown), bind) if definition.breakdown else "null"
     return f"""
         select {subject} as subject, e.anonymous_id, e.message_id, e.event_at, e."partition", e."offset",
@@ -269,6 +202,21 @@ def _matched(definition: FunnelDefinition, bind: _Binder, counts: str = "true") 
     """
 
 
+def fills_sql(definition: FunnelDefinition, bind: Binder) -> str:
+    """SQL for the steps that an event can fill, as bits."""
+    return " | ".join(
+        f"case when {' and '.join(_conditions(step, bind))} then {1 << position} else 0 end"
+        for position, step in enumerate(definition.steps)
+    )
+
+
+def times_sql(definition: FunnelDefinition, bind: Binder) -> Iterator[str]:
+    if definition.since is not None:
+        yield f"e.event_at >= {bind(definition.since)}"
+    if definition.until is not None:
+        yield f"e.event_at <= {bind(_latest(definition.until, definition.window))}"
+
+
 def _latest(until: datetime, window: timedelta) -> datetime:
     """The last instant that an entry begun before `until` can use."""
     try:
@@ -277,13 +225,13 @@ def _latest(until: datetime, window: timedelta) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _conditions(step: Step, bind: _Binder) -> Iterator[str]:
+def _conditions(step: Step, bind: Binder) -> Iterator[str]:
     yield f"e.name = {bind(step.event)}"
     for place, value in step.conditions.items():
         yield _equals(place, value, bind)
 
 
-def _text(place: EventField, bind: _Binder) -> str:
+def _text(place: EventField, bind: Binder) -> str:
     """SQL for the field as text; null where it is missing or null."""
     column = f'e."{place.column}"'
     if place.kind == "json":
@@ -291,7 +239,7 @@ def _text(place: EventField, bind: _Binder) -> str:
     return column if place.kind == "text" else f"{column}::varchar"
 
 
-def _equals(place: EventField, value: Value, bind: _Binder) -> str:
+def _equals(place: EventField, value: Value, bind: Binder) -> str:
     """SQL that is true where the field is `value`, as JSON compares: "5" is not 5, 5.0 is, and missing is null."""
     if place.kind != "json" or value is None:
         return f"{_text(place, bind)} is null" if value is None else f'e."{place.column}" = {bind(value)}'
@@ -314,10 +262,10 @@ def _equals(place: EventField, value: Value, bind: _Binder) -> str:
     return f"(case {whens} else false end)"
 
 
-def _entries(definition: FunnelDefinition, competing: list[list[int]], bind: _Binder) -> str:
+def _entries(definition: FunnelDefinition, competing: list[list[int]], bind: Binder) -> str:
     """Every entry, at the steps that its first instant fills: (subject, does, reached, at_1 …, message_id, value)."""
     steps = len(definition.steps)
-    started = f"a.micros < {bind(_micros(definition.until))}" if definition.until is not None else "true"
+    started = f"a.micros < {bind(micros_of(definition.until))}" if definition.until is not None else "true"
     if not competing:
         own = ", a.message_id, a.value" if definition.breakdown else ""
         return f"""
@@ -334,10 +282,10 @@ def _entries(definition: FunnelDefinition, competing: list[list[int]], bind: _Bi
     """
 
 
-def _advance(definition: FunnelDefinition, competing: list[list[int]], reached: int, bind: _Binder) -> dict[str, str]:
+def _advance(definition: FunnelDefinition, competing: list[list[int]], reached: int, bind: Binder) -> dict[str, str]:
     """The entries that reached `reached` steps go on to the next, and to those that the same instant fills."""
     steps = len(definition.steps)
-    window = bind(definition.window // _MICROSECOND)
+    window = bind(definition.window // MICROSECOND)
     if competing:
         source, frame, last = "instants", "1 following", steps
         run = _run(reached, steps, competing, "i.equals")
@@ -422,16 +370,16 @@ def _best(definition: FunnelDefinition) -> str:
     """
 
 
-def _known_until(as_of: datetime | None, bind: _Binder) -> str:
+def _known_until(as_of: datetime | None, bind: Binder) -> str:
     if as_of is not None:
-        return f"{bind(_micros(as_of))}::bigint"
+        return f"{bind(micros_of(as_of))}::bigint"
     return "(select epoch_us(min(watermark)) from stream.progress)"
 
 
-def _answer(definition: FunnelDefinition, bind: _Binder) -> str:
+def _answer(definition: FunnelDefinition, bind: Binder) -> str:
     steps = range(1, len(definition.steps) + 1)
     counts = ", ".join(f"count(*) filter (reached >= {step})" for step in steps)
-    deadline = f"at_1 + {bind(definition.window // _MICROSECOND)}" if len(steps) > 1 else "null"
+    deadline = f"at_1 + {bind(definition.window // MICROSECOND)}" if len(steps) > 1 else "null"
     is_open = f"coalesce({deadline} >= (select as_of from known), true)"
     still_open = ", ".join(
         f"count(*) filter (reached = {step} and {is_open})" if step < len(steps) else "0" for step in steps
@@ -450,8 +398,8 @@ def _answer(definition: FunnelDefinition, bind: _Binder) -> str:
     """
 
 
-def _micros(time: datetime) -> int:
-    return (time - _EPOCH) // _MICROSECOND
+def micros_of(time: datetime) -> int:
+    return (time - _EPOCH) // MICROSECOND
 
 
 def _step_results(

@@ -21,8 +21,8 @@ from batch_marts.dbt import PROJECT
 from batch_marts.metrics import METRICS
 from batch_marts.refresh import Funnels, MartRules, refresh, rollback
 from funnels import FunnelDefinition
+from funnels.days import funnel_days
 from funnels.definition import definitions
-from funnels.query import funnel_days
 from service.settings import Settings
 from sinks.tables import registered
 from sinks.warehouse import Warehouse
@@ -191,11 +191,14 @@ def funnels_for_marts(every: Sequence[FunnelDefinition]) -> Funnels:
             f"create or replace temp table {_FUNNEL_DAYS} (funnel_name varchar, entry_date date, step_number integer, "
             "step_name varchar, subject_count bigint)"
         )
+        asked = []
         for funnel in every:
             # By session, copies are found among the events that are asked for: an earlier one must be among them.
             known = None if funnel.by == "session" else since
             begun = max((time for time in (known, funnel.since) if time is not None), default=None)
-            with registered(con, "answer", funnel_days(con, funnel.model_copy(update={"since": begun}), copies)):
+            asked.append(funnel.model_copy(update={"since": begun}))
+        for funnel, answer in zip(every, funnel_days(con, asked, copies), strict=True):
+            with registered(con, "answer", answer):
                 con.execute(
                     f"insert into {_FUNNEL_DAYS} select $funnel, * from answer where entry_date >= $first_day",
                     {"funnel": funnel.name, "first_day": since.date() if since else date.min},

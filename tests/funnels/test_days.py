@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnels import FunnelDefinition, run_funnel
-from funnels.query import funnel_days
+from funnels.days import funnel_days
 from tests.funnels.test_property import definitions, worlds
 from tests.funnels.worlds import Event, World, fill
 
@@ -47,6 +47,7 @@ qualify row_number() over (partition by anonymous_id, message_id order by event_
     which=st.integers(0, 19),
     told=st.booleans(),
     until=st.sampled_from([None, None, timedelta(), DAY / 2, DAY]),
+    other=st.sampled_from(["person", "device"]).flatmap(definitions),
 )
 def test_a_day_is_what_the_funnel_says_of_it_alone(
     con: duckdb.DuckDBPyConnection,
@@ -56,8 +57,9 @@ def test_a_day_is_what_the_funnel_says_of_it_alone(
     which: int,
     told: bool,
     until: timedelta | None,
+    other: FunnelDefinition,
 ) -> None:
-    """`until` is from the beginning of the day on that is looked at."""
+    """`until` is from the beginning of the day on that is looked at; the `other` is asked together with it."""
     fill(con, world)
     con.execute(COPIES)
     every = sorted({event.event_at.date() for event in world.events})
@@ -74,9 +76,8 @@ def test_a_day_is_what_the_funnel_says_of_it_alone(
         }
     )
     found: dict[date, list[int]] = defaultdict(list)
-    answer = funnel_days(con, definition, "copies" if told else None).sort_by(
-        [("entry_date", "ascending"), ("step_number", "ascending")]
-    )
+    _, answer, _ = funnel_days(con, [other, definition, other], "copies" if told else None)
+    answer = answer.sort_by([("entry_date", "ascending"), ("step_number", "ascending")])
     for one, number, name, count in zip(*answer.to_pydict().values(), strict=True):
         assert name == definition.steps[number - 1].event
         found[one].append(count)
