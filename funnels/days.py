@@ -25,6 +25,7 @@ from funnels.query import (
     with_sql,
 )
 from funnels.walk import reached_by_day
+from stitchline.grouping import grouped
 
 DAYS: Final = pa.schema(
     [
@@ -72,8 +73,11 @@ def _walk_days(
     con.execute(f"create or replace temp table rows_to_walk as {rows.sql}", rows.parameters)  # on all cores
     subjects, micros, *filled = con.execute("from rows_to_walk").fetchnumpy().values()
     con.execute("drop table rows_to_walk")
+    order = grouped(subjects, micros)
+    subjects, micros = subjects[order], micros[order]
     answers = {}
-    for definition, fills in zip(definitions, filled, strict=True):
+    for definition, unordered in zip(definitions, filled, strict=True):
+        fills = unordered[order]
         some = np.flatnonzero(fills)
         steps = [step.event for step in definition.steps]
         days, counts = reached_by_day(

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stitchline.compiled import compiled
-from stitchline.grouping import grouped
 
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -26,12 +25,11 @@ def reached_by_day(
     subjects: Hashes, micros: Ints, fills: Ints, steps: int, window: int, until: int
 ) -> tuple[Ints, Ints]:
     """Of the events that fill a step, by (hash of the subject, microseconds since 1970, 2 to the power of the step's
-    position): the days, since 1970, on which somebody began, ascending, int64 of shape (days,); and how many subjects
-    got to each step or further on each, int64 of shape (days, steps), each by the best entry of that day. Entries
-    begin before `until`, in microseconds since 1970 as well, and end within `window`, in microseconds.
+    position), subject by subject and each subject's by time, as stitchline.grouping.grouped brings them: the days,
+    since 1970, on which somebody began, ascending, int64 of shape (days,); and how many subjects got to each step or
+    further on each, int64 of shape (days, steps), each by the best entry of that day. Entries begin before `until`, in
+    microseconds since 1970 as well, and end within `window`, in microseconds.
     """
-    order = grouped(subjects, micros)
-    subjects, micros, fills = subjects[order], micros[order], fills[order]
     days: Ints = np.unique(micros[(fills == 1) & (micros < until)] // DAY)
     first = int(days[0]) if len(days) else 0
     counts: Ints = np.zeros((int(days[-1]) - first + 1 if len(days) else 0, steps), np.int64)

@@ -1,4 +1,4 @@
-"""Rows of a table brought together by a hash, each group by time: where most are in order already, in one pass."""
+"""Rows of a table brought together by a hash, each group by time: in one pass, where most are in order already."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
 _MOVES: Final = 8
-"""So many places a row may be moved on the average, before sorting is quicker."""
+"""So many places a row may be moved on the average, before sorting the groups is quicker."""
 
 
 def grouped(hashes: Hashes, at: Ints) -> Ints:
     """The positions of all rows (hash, time), group by group, each group by time, and by position at one time. Groups
-    come in the order of their first rows, or of their hashes."""
+    come in the order of their first rows."""
     order: Ints = np.empty(len(hashes), np.int64)
     slots = slots_for(hashes, 0, len(hashes))
-    if _group(hashes, at, slots, order, _MOVES * len(hashes)):
-        return order
-    return np.lexsort((at, hashes))
+    _group(hashes, at, slots, order, _MOVES * len(hashes))
+    return order
 
 
 @compiled
-def _group(hashes: Hashes, at: Ints, slots: Slots, order: Ints, moves: int) -> bool:
-    """Fills `order`; returns False where that took more than so many `moves`."""
+def _group(hashes: Hashes, at: Ints, slots: Slots, order: Ints, moves: int) -> None:
+    """Fills `order`, row by row in its place, as long as that takes no more than so many `moves`."""
     count, groups = len(hashes), 0
     mask = np.uint64(len(slots) - 1)
     first, group = np.empty(count, np.int32), np.empty(count, np.int32)
@@ -50,12 +49,15 @@ def _group(hashes: Hashes, at: Ints, slots: Slots, order: Ints, moves: int) -> b
     for row in range(count):
         g = group[row]
         place = ends[g]
-        while place > begin[g] and at[order[place - 1]] > at[row]:
+        while moves >= 0 and place > begin[g] and at[order[place - 1]] > at[row]:
             order[place] = order[place - 1]
             place -= 1
             moves -= 1
-        if moves < 0:
-            return False
         order[place] = row
         ends[g] += 1
-    return True
+    if moves < 0:
+        for g in range(groups):
+            rows = order[begin[g] : ends[g]]
+            times = at[rows]
+            if np.any(times[1:] < times[:-1]):
+                order[begin[g] : ends[g]] = rows[np.argsort(times, kind="mergesort")]
