@@ -18,6 +18,16 @@ LONG = int(os.environ.get("STITCHLINE_PROVE_EXAMPLES") or 100_000)
 """Examples of each property in its long form; fewer to see how long it would take."""
 
 
+LONGEST = (
+    "tests/flows/test_any_arrival.py",
+    "tests/batch_marts/test_marts.py",
+    "tests/faults/test_kills.py",
+    "tests/whole/test_marts.py",
+    "tests/whole/test_anomalies.py",
+    "tests/identity/test_same_again.py",
+)
+"""They come first, or one process has them still to do when the others have nothing left."""
+
 do_not_look_for_pandas()
 
 # The machine is busy: slowness is for `timeout` to judge. The same examples each time: what turns red was changed.
@@ -38,6 +48,10 @@ def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` is: one more than there are cores, for many tests wait most of their time; and not more than four,
     because each has a Kafka of its own."""
     return min((os.cpu_count() or 1) + 1, 4)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_configure(config: pytest.Config) -> None:
