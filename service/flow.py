@@ -94,10 +94,7 @@ class Flow:
         self._batch = min(BATCH, settings.flow.commit_events)
         self._config = settings.kafka.client_config(bootstrap) if bootstrap is not None else {}
         self._dead_letters = self._dead_letter_topic() if bootstrap is not None else None
-        kafka = settings.kafka
-        self._group = (
-            ConsumerGroup(self._producer_config(), kafka.group, kafka.topic) if bootstrap is not None else None
-        )
+        self._group = self._consumer_group() if bootstrap is not None else None
         self._held = warehouse.progress()
         self._checkpointer: Checkpointer | None = None
         self._graph = Graph(

@@ -32,7 +32,7 @@ from sinks.warehouse import Warehouse
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """A warehouse that no flow writes to now, as the web sees it."""
+    """The warehouse, opened here, and the settings: a ServiceView without a service."""
 
     warehouse: Warehouse
     settings: Settings

@@ -39,8 +39,11 @@ def test_a_producer_that_hears_nothing_is_made_anew(
         kafka.stop()
         with ThreadPoolExecutor(1) as pool:
             sending = pool.submit(topic.send, [letters(10), letters(10)])
-            time.sleep(4)
-            assert not sending.done()
+            until = time.monotonic() + 30
+            while topic._producer is first or "waiting for Kafka" not in caplog.text:
+                assert time.monotonic() < until
+                assert not sending.done()
+                time.sleep(0.05)
             kafka.start()
             sending.result(60)
         assert topic._producer is not first
