@@ -5,17 +5,28 @@ Their events and sessions are kept; what asks about people leaves them out, as i
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import duckdb
 import polars as pl
+import pyarrow as pa
+
+from sinks.tables import registered
+
+log = logging.getLogger(__name__)
+
+Span = tuple[datetime, datetime]
+"""The first time and the last."""
 
 _LOOK_EVERY: Final = 60.0  # seconds
-_EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 12, 30, tzinfo=UTC)  # the day after still is a day
+_EVERY_DAY: Final[Span] = (datetime(1, 1, 1, tzinfo=UTC), _LATEST)
 
 # Whole days, so that an hour counts whichever commit brought it. Hours are counted from year 1: a calendar is slow.
 # Only in an hour with so many events can there be such a minute.
@@ -37,10 +48,15 @@ found as (
     select anonymous_id, 'active in more than ' || $hours || ' hours of a day', min(first_at)
     from hours group by anonymous_id, hour // 24 having count(*) > $hours
 )
-insert into stream.bot_devices (anonymous_id, reason, first_seen_at)
-select anonymous_id, arg_min(reason, first_seen_at), min(first_seen_at) from found
+select anonymous_id, arg_min(reason, first_seen_at) as reason, min(first_seen_at) as first_seen_at from found
 where anonymous_id not in (select anonymous_id from stream.bot_devices)
 group by anonymous_id
+"""
+
+_NAME: Final = """
+insert into stream.bot_devices (anonymous_id, reason, first_seen_at)
+select anonymous_id, reason, first_seen_at from found
+where anonymous_id not in (select anonymous_id from stream.bot_devices)
 """
 
 
@@ -56,13 +72,19 @@ class BotRules:
 
 class BotWatch:
     """Looks at the days in which events were stored since it looked last, once a minute; at first at every day, for
-    what a process before this one stored may not have been looked at."""
+    what a process before this one stored may not have been looked at. It looks beside the flow: over a long history
+    that takes many seconds, which no commit may wait for."""
 
-    def __init__(self, rules: BotRules) -> None:
+    def __init__(self, rules: BotRules, reader: Callable[[], duckdb.DuckDBPyConnection]) -> None:
         self._rules = rules
-        self._first: datetime | None = _EARLIEST
-        self._last: datetime | None = _LATEST
+        self._reader = reader
+        self._days: Span | None = _EVERY_DAY
+        """In which events were stored that nobody has looked at."""
         self._look_at = time.monotonic() + _LOOK_EVERY
+        self._thread = ThreadPoolExecutor(1, "bots")
+        self._looking: Future[pa.Table] | None = None
+        self._looked_at: Span | None = None
+        self._is_named = False
 
     def note(self, events: pl.DataFrame) -> None:
         """`events` (event_at) are about to be stored."""
@@ -71,28 +93,61 @@ class BotWatch:
         first, last = events["event_at"].min(), events["event_at"].max()
         assert isinstance(first, datetime)
         assert isinstance(last, datetime)
-        self._first = first if self._first is None else min(self._first, first)
-        self._last = last if self._last is None else max(self._last, last)
+        self._days = _both(self._days, (first, last))
 
-    def look(self, con: duckdb.DuckDBPyConnection, *, now: bool = False) -> bool:
-        """Names the devices in stream.bot_devices, inside the transaction on `con`; if it is time to, or `now`.
+    def name(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Names in stream.bot_devices what was found meanwhile, inside the transaction on `con`."""
+        if self._looking is None or not self._looking.done():
+            return
+        self._is_named = True
+        try:
+            found = self._looking.result()
+        except duckdb.Error as error:
+            log.warning("could not look for devices that behave as bots, and will try again: %s", error)
+            self._days = _both(self._days, self._looked_at)
+        else:
+            _insert(con, found)
 
-        Returns whether it looked: then `rest` is to be called once that is committed.
-        """
-        if self._first is None or (not now and time.monotonic() < self._look_at):
-            return False
-        con.execute(
-            _BEHAVIOUR,
-            {
-                "first": self._first,
-                "last": min(self._last or self._first, _LATEST),
-                "per_minute": self._rules.events_per_minute,
-                "hours": self._rules.hours_per_day,
-            },
-        )
-        return True
+    def go_on(self) -> None:
+        """The transaction is committed. Begins to look at what is stored now, if it is time to."""
+        if self._is_named:
+            self._looking, self._looked_at, self._is_named = None, None, False
+        if self._looking is None and self._days is not None and time.monotonic() >= self._look_at:
+            self._looked_at, self._days = self._days, None
+            self._look_at = time.monotonic() + _LOOK_EVERY
+            self._looking = self._thread.submit(self._look_beside, self._looked_at)
+
+    def look(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Looks at once, and names what it finds, inside the transaction on `con`; call `rest` when it is committed."""
+        if self._looking is not None:
+            wait([self._looking])
+        days = _both(self._days, self._looked_at)
+        if days is not None:
+            _insert(con, self._look(con, days))
 
     def rest(self) -> None:
-        """What was looked at is committed."""
-        self._first = self._last = None
+        """All that there was has been looked at."""
+        self._days = self._looking = self._looked_at = None
+        self._is_named = False
         self._look_at = time.monotonic() + _LOOK_EVERY
+
+    def _look_beside(self, days: Span) -> pa.Table:
+        with self._reader() as con:
+            return self._look(con, days)
+
+    def _look(self, con: duckdb.DuckDBPyConnection, days: Span) -> pa.Table:
+        limits = {"per_minute": self._rules.events_per_minute, "hours": self._rules.hours_per_day}
+        return con.execute(_BEHAVIOUR, {"first": days[0], "last": min(days[1], _LATEST), **limits}).to_arrow_table()
+
+
+def _insert(con: duckdb.DuckDBPyConnection, found: pa.Table) -> None:
+    if found.num_rows:
+        with registered(con, "found", found):
+            con.execute(_NAME)
+
+
+def _both(one: Span | None, other: Span | None) -> Span | None:
+    """From the first of both to the last."""
+    if one is None or other is None:
+        return one or other
+    return min(one[0], other[0]), max(one[1], other[1])

@@ -116,7 +116,7 @@ class Checkpointer:
         self._sources = _Sources(self._progress)
         self._warned_of_keys: set[str] = set()
         self._duplicates = Duplicates(limits.forget_every)
-        self._bots = BotWatch(rules.bots)
+        self._bots = BotWatch(rules.bots, warehouse.reader)
         self._tails = Tails()
         self._repairs = 0
         self._devices = BloomFilter(KNOWN_DEVICES)
@@ -196,13 +196,12 @@ class Checkpointer:
     def _write_end(self, ended: list[pl.DataFrame], *, close_sessions: bool) -> None:
         """`ended` gets what it closes. Of each try: one may have worked that was said to have failed."""
         with self._warehouse.transaction() as con:
-            looked = self._bots.look(con, now=True)
+            self._bots.look(con)
             if close_sessions:
                 ended.append(con.execute(tables.OPEN_ENDINGS).pl())
                 con.execute(tables.CLOSE_ALL_SESSIONS)
                 con.execute(tables.WATERMARK_AT_THE_END)
-        if looked:
-            self._bots.rest()
+        self._bots.rest()
 
     def begin_anew(self, topic: str) -> None:
         """Puts every partition of `topic` back to its first record. What was counted and the watermarks stay.
@@ -244,8 +243,8 @@ class Checkpointer:
         stitching, recuts = written.stitching, written.recuts
         for ended in written.ended:
             self._tails.put(ended)
-        if written.looked_for_bots:
-            self._bots.rest()
+        if not written.is_bulk:  # with a backlog ahead there is better to do than to look
+            self._bots.go_on()
         self._progress.update(progress)
         log.debug("committed %d events up to %s", events.height, {key: p.next_offset for key, p in progress.items()})
         self._stitcher.committed(
@@ -275,8 +274,8 @@ class Checkpointer:
         written: _Written,
     ) -> None:
         """The transaction. What memory has to learn of it goes to `written`, and there is of the last try alone."""
-        is_bulk = decoded.num_rows >= ROW_GROUP
-        with self._warehouse.transaction(bulk=is_bulk) as con:
+        written.is_bulk = decoded.num_rows >= ROW_GROUP
+        with self._warehouse.transaction(bulk=written.is_bulk) as con:
             if written.stitching is not None and stored_progress(con).items() >= progress.items():
                 return  # the try before was said to have failed, and had not
             if self._repairs != self._warehouse.repairs:
@@ -296,8 +295,7 @@ class Checkpointer:
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.gone)
             tables.change_overrides(con, stitching.cuts, stitching.overrides)
             self._bots.note(events)
-            # With a backlog ahead there is better to do than to look.
-            written.looked_for_bots = not is_bulk and self._bots.look(con)
+            self._bots.name(con)
             save_progress(con, list(progress.values()))
             written.stitching = stitching
 
@@ -455,7 +453,7 @@ class _Written:
     """None until all was written but the commit."""
     recuts: int = 0
     ended: list[pl.DataFrame] = field(default_factory=list)
-    looked_for_bots: bool = False
+    is_bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

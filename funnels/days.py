@@ -71,8 +71,10 @@ def _walk_days(
 ) -> dict[int, pa.Table]:
     """`rows` are (hash of the subject, microseconds, what each definition's steps the event fills …)."""
     con.execute(f"create or replace temp table rows_to_walk as {rows.sql}", rows.parameters)  # on all cores
-    subjects, micros, *filled = con.execute("from rows_to_walk").fetchnumpy().values()
+    table = con.execute("from rows_to_walk").to_arrow_table()  # fetchnumpy would keep the interpreter's lock
     con.execute("drop table rows_to_walk")
+    subjects, micros, *filled = (column.to_numpy() for column in table.columns)
+    del table
     order = grouped(subjects, micros)
     subjects, micros = subjects[order], micros[order]
     answers = {}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from flows import bots as watching
+from flows.rules import CheckpointLimits
 from tests.identity.worlds import START, World, anon, email
 
 HOUR, DAY = 60, 1440  # minutes
+EACH = CheckpointLimits(events=10**9, interval=timedelta(0))  # every batch is committed
 
 
 @pytest.fixture
@@ -71,3 +78,32 @@ def test_the_events_and_sessions_of_a_bot_are_kept(world: World) -> None:
     world.commit([anon(f"m{i:03}", 10 + i / 400) for i in range(399)])
     assert bots(world) != []
     assert world.rows("select event_count from stream.sessions") == [(399,)]
+
+
+def test_it_looks_beside_the_commits_and_again_where_that_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "_LOOK_EVERY", 0.0)
+    world.restart(limits=EACH)
+    watch = world.checkpointer._bots
+    reader, watch._reader = watch._reader, broken
+    world.gather([anon(f"m{i:03}", 10 + i / 400) for i in range(399)])
+    go_on_until(world, lambda: "will try again" in caplog.text)
+    assert bots(world) == []
+    watch._reader = reader
+    go_on_until(world, lambda: bots(world) != [])
+    assert bots(world) == [("d", "more than 300 events in a minute")]
+
+
+def broken() -> duckdb.DuckDBPyConnection:
+    raise duckdb.OutOfMemoryException("no room")
+
+
+def go_on_until(world: World, reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    for number in itertools.count():
+        if reached():
+            return
+        assert time.monotonic() < deadline
+        world.gather([anon(f"x{number}", 5000 + number, "e")])
+        time.sleep(0.02)
