@@ -1,9 +1,9 @@
 """How long an event takes from being produced to being counted in a funnel, while 5,000 others arrive every second.
 
-Among the load, devices of their own send "Probe R N Sent" and "Probe R N Seen", R being the measurement and N the
-partition that both are produced to. A funnel of these two steps is asked for over and over, one partition after the
-other. Within a partition the order is kept, so the k-th device in the funnel is the k-th that was produced, and the
-time between is its latency, the interval between two questions included. The funnel is that of the time since the
+Among the load, devices of their own send "Probe R Sent" and "Probe R Seen", R being the measurement, with the partition
+that both are produced to. A funnel of these two steps, broken down by partition, is asked for five times a second.
+Within a partition the order is kept, so the k-th device in the funnel is the k-th that was produced, and the time
+between is its latency, the interval between two questions included. The funnel is that of the time since the
 measurement began: what is measured is how fresh an answer is, not how long one over all history takes.
 """
 
@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -25,6 +25,7 @@ from bench.workload import render
 TICK = timedelta(milliseconds=20)
 PROBE_EVERY = timedelta(milliseconds=100)
 PATIENCE = timedelta(seconds=60)
+ASK_EVERY = timedelta(milliseconds=200)  # oftener would measure what asking costs
 WARM_UP = timedelta(seconds=5)  # the service has only just started: what is produced then does not count
 FUNNEL_PATH = "/api/funnel"
 _FIRST_MESSAGE = 500_000_000_000  # apart from those of the standard load
@@ -45,17 +46,16 @@ class Latency:
 
 @dataclass
 class _Probes:
-    """When each probe of one partition was produced, and how many have been seen."""
+    """When each probe was produced, by partition, and how many of each have been seen."""
 
     run: str
     since: datetime
-    partition: int
-    produced: list[float] = field(default_factory=list)
-    seen: int = 0
+    produced: list[list[float]]
+    seen: list[int]
 
     @property
     def name(self) -> str:
-        return f"Probe {self.run} {self.partition}"
+        return f"Probe {self.run}"
 
     def definition(self) -> dict[str, object]:
         return {
@@ -64,8 +64,13 @@ class _Probes:
             "order": "ordered",
             "window": "1 hour",
             "by": "device",
+            "breakdown": "properties.partition",
             "since": self.since.isoformat(),
         }
+
+    @property
+    def missing(self) -> int:
+        return sum(map(len, self.produced)) - sum(self.seen)
 
 
 def measure(
@@ -76,10 +81,9 @@ def measure(
 
     Raises RuntimeError if a probe never shows.
     """
-    run, since = f"{time.time_ns():x}", datetime.now(UTC)
-    probes = [_Probes(run, since, partition) for partition in range(partitions)]
+    probes = _Probes(f"{time.time_ns():x}", datetime.now(UTC), [[] for _ in range(partitions)], [0] * partitions)
     with httpx.Client(base_url=address, timeout=30) as client, ThreadPoolExecutor(1) as pool:
-        _await_service(client, probes[0])
+        _await_service(client, probes)
         counted_from = time.perf_counter() + WARM_UP.total_seconds()
         producing = pool.submit(_produce, bootstrap, topic, probes, rate, ended)
         latencies, questions = _watch(client, probes, producing, counted_from)
@@ -98,7 +102,7 @@ def _await_service(client: httpx.Client, probes: _Probes) -> None:
             time.sleep(0.2)
 
 
-def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, ended: Callable[[timedelta], bool]) -> float:
+def _produce(bootstrap: str, topic: str, probes: _Probes, rate: int, ended: Callable[[timedelta], bool]) -> float:
     """Sends events of now in small steps, and a probe now and then; the events a second that came of it."""
     loader = Loader(bootstrap, topic, **{"linger.ms": 5})
     rng = np.random.default_rng(5)
@@ -112,9 +116,9 @@ def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, ended
             loader.send(render(rng, _FIRST_MESSAGE + events, at, device, rng.random(due) < 0.05))
             events += due
         if elapsed >= number * PROBE_EVERY.total_seconds():
-            probe = probes[number % len(probes)]
-            probe.produced.append(time.perf_counter())
-            loader.send_records(_probe(probe, number))
+            partition = number % len(probes.produced)
+            probes.produced[partition].append(time.perf_counter())
+            loader.send_records(_probe(probes, partition, number))
             number += 1
         steps += 1
         time.sleep(max(0.0, began + steps * TICK.total_seconds() - time.perf_counter()))
@@ -122,20 +126,21 @@ def _produce(bootstrap: str, topic: str, probes: list[_Probes], rate: int, ended
     return events / (time.perf_counter() - began)
 
 
-def _probe(probe: _Probes, number: int) -> list[dict[str, object]]:
-    device = f"probe-{probe.run}-{number}"
+def _probe(probes: _Probes, partition: int, number: int) -> list[dict[str, object]]:
+    device = f"probe-{probes.run}-{number}"
     at = datetime.now(UTC)
     return [
         {
             "key": device.encode(),
-            "partition": probe.partition,
+            "partition": partition,
             "value": json.dumps(
                 {
                     "messageId": f"{device}-{step}",
                     "type": "track",
-                    "event": f"{probe.name} {step}",
+                    "event": f"{probes.name} {step}",
                     "anonymousId": device,
                     "timestamp": at.isoformat(timespec="milliseconds"),
+                    "properties": {"partition": partition},
                 }
             ).encode(),
         }
@@ -144,26 +149,26 @@ def _probe(probe: _Probes, number: int) -> list[dict[str, object]]:
 
 
 def _watch(
-    client: httpx.Client, probes: list[_Probes], producing: Future[float], counted_from: float
+    client: httpx.Client, probes: _Probes, producing: Future[float], counted_from: float
 ) -> tuple[list[float], list[float]]:
     latencies: list[float] = []
     questions: list[float] = []
     deadline: float | None = None
-    while not producing.done() or any(probe.seen < len(probe.produced) for probe in probes):
+    while not producing.done() or probes.missing:
         if producing.done():
             deadline = deadline or time.monotonic() + PATIENCE.total_seconds()
             if time.monotonic() > deadline:
-                missing = sum(len(probe.produced) - probe.seen for probe in probes)
-                raise RuntimeError(f"{missing} probes were not in the funnel {PATIENCE} after the last was produced")
-        for probe in probes:
-            if probe.seen == len(probe.produced):
-                continue
-            asked = time.perf_counter()
-            answer = client.post(FUNNEL_PATH, json=probe.definition()).raise_for_status().json()
-            now = time.perf_counter()
-            questions.append(now - asked)
-            count = answer["steps"][-1]["count"]
-            latencies += [now - produced for produced in probe.produced[probe.seen : count] if produced >= counted_from]
-            probe.seen = count
-        time.sleep(0.005)
+                raise RuntimeError(
+                    f"{probes.missing} probes were not in the funnel {PATIENCE} after the last was produced"
+                )
+        asked = time.perf_counter()
+        answer = client.post(FUNNEL_PATH, json=probes.definition()).raise_for_status().json()
+        now = time.perf_counter()
+        questions.append(now - asked)
+        for part in answer["breakdown"]:
+            partition, count = int(part["value"]), part["steps"][-1]["count"]
+            fresh = probes.produced[partition][probes.seen[partition] : count]
+            latencies += [now - produced for produced in fresh if produced >= counted_from]
+            probes.seen[partition] = count
+        time.sleep(max(0.0, asked + ASK_EVERY.total_seconds() - time.perf_counter()))
     return latencies, questions
