@@ -2,21 +2,16 @@
    texts would cost more. Where builds carry over, only rows whose `key` is in `touched` can be doubled since the build
    before, which tested the others: the rows that a versioned model of that name made, or a pinned table. #}
 {% test one_row_per(model, columns, key=none, touched=none) %}
-{%- set hashed = 'hash(' ~ columns | join(', ') ~ ')' -%}
-{%- set among -%}
-{% if touched and carries_over() %}
-{{ key }} in (select {{ key }} from {% if touched.startswith('pinned_') %}{{ source('pinned', touched) }}{% else %}{{ made_now(touched) }}{% endif %})
-{% else %}
-true
-{% endif %}
-{%- endset -%}
-with again as (
-    select {{ hashed }} as hashed from {{ model }} where {{ among }} group by hashed having count(*) > 1
-)
-
+{%- if touched and carries_over() %}
 select {{ columns | join(', ') }}, count(*) as row_count
 from {{ model }}
-where {{ among }} and {{ hashed }} in (from again)
+where {{ key }} in (select {{ key }} from {% if touched.startswith('pinned_') %}{{ source('pinned', touched) }}{% else %}{{ made_now(touched) }}{% endif %})
+{%- else %}
+{%- set hashed = 'hash(' ~ columns | join(', ') ~ ')' %}
+select {{ columns | join(', ') }}, count(*) as row_count
+from {{ model }}
+where {{ hashed }} in (select {{ hashed }} from {{ model }} group by all having count(*) > 1)
+{%- endif %}
 group by all
 having count(*) > 1
 {% endtest %}
