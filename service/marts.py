@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -33,16 +31,6 @@ from stitchline.errors import StitchlineError, UsageError
 log = logging.getLogger(__name__)
 
 _FUNNEL_DAYS: Final = "funnel_days"
-
-
-_LATER: Final = 5
-"""How nice a refresh is to the flow and to whoever asks: of a core that both want they get three quarters."""
-
-
-def _after_others() -> None:
-    """Of this thread and those that it begins; a thread has a priority of its own on Linux alone."""
-    if sys.platform == "linux":
-        os.nice(_LATER)
 
 
 def folder_of(settings: Settings) -> Path:
@@ -81,20 +69,10 @@ class Marts:
 
         Raises UsageError while another refresh runs, and RefreshFailed if a test fails.
         """
-        with self._alone(), ThreadPoolExecutor(1, "marts", initializer=_after_others) as thread:
-            build = thread.submit(self._build, full=full).result()
-        log.info("build %d of the marts is published", build.build_id, extra={"kind": build.kind})
-        try:
-            self._published()
-        except (StitchlineError, duckdb.Error) as error:
-            log.error("the new values of the metrics could not be judged: %s", error)
-        return self._told(build)
-
-    def _build(self, *, full: bool) -> Build:
         # On all cores: it takes less from the flow to be over soon.
-        with self._warehouse.allowed(self._settings.marts.memory_limit, threads=os.cpu_count() or 1):
+        with self._alone(), self._warehouse.allowed(self._settings.marts.memory_limit, threads=os.cpu_count() or 1):
             try:
-                return refresh(
+                build = refresh(
                     self._warehouse,
                     self._rules(),
                     funnels_for_marts(definitions(self._settings.funnels)),
@@ -104,6 +82,12 @@ class Marts:
                 )
             finally:
                 progress_file(self._settings).unlink(missing_ok=True)
+        log.info("build %d of the marts is published", build.build_id, extra={"kind": build.kind})
+        try:
+            self._published()
+        except (StitchlineError, duckdb.Error) as error:
+            log.error("the new values of the metrics could not be judged: %s", error)
+        return self._told(build)
 
     def roll_back(self, build_id: int | None) -> dict[str, Any]:
         """Publishes an earlier build again. Raises UsageError if there is none such, or while a refresh runs."""

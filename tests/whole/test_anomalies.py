@@ -10,6 +10,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from demo import Shop
@@ -21,7 +22,7 @@ SHOP = Shop(now=datetime(2026, 9, 21, 7, 30, tzinfo=UTC))
 NIGHT = datetime.combine(SHOP.drop_day + timedelta(days=1), time(2), UTC)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def slack() -> Iterator[SlackServer]:
     with slack_server() as server:
         for team in ("product", "platform"):
@@ -29,15 +30,20 @@ def slack() -> Iterator[SlackServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def run(redis_url: str, slack: SlackServer, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The shop up to the night after its fall, refreshed twice; nobody serves it."""
+@pytest.fixture
+def run(redis_url: str, slack: SlackServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The shop up to the night after its fall, refreshed twice, and looked at for the first time; nobody serves it."""
+    made, _ = made_once(tmp_path_factory, "fallen", lambda folder: make(Run(folder / "w.duckdb", redis_url)))
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    with duckdb.connect(str(folder / "w.duckdb")) as con:
+        for (table,) in con.execute(
+            "select table_name from duckdb_tables() where schema_name = 'anomalies'"
+        ).fetchall():
+            con.execute(f"delete from anomalies.{table}")  # what the refreshes found, when there was no Slack
     settings = {"SLACK__TOKEN": TOKEN, "SLACK__BASE_URL": slack.base_url}
-    made, _ = made_once(
-        tmp_path_factory, "fallen", lambda folder: make(Run(folder / "w.duckdb", redis_url, settings=settings))
-    )
-    folder = Path(shutil.copytree(made, tmp_path_factory.mktemp("anomalies") / "copy"))
-    return Run(folder / "w.duckdb", redis_url, settings=settings)
+    run = Run(folder / "w.duckdb", redis_url, settings=settings)
+    run.command("anomalies", "check", "--json", exits=1)
+    return run
 
 
 def make(run: Run) -> None:
