@@ -145,15 +145,18 @@ def _compares(place: EventField, sign: str, value: Value, bind: Binder) -> str:
             f"{bind(iso_time(value))} end"
         )
     assert isinstance(value, int | float)
-    number = bind(max(-_GREATEST, min(_GREATEST, value)) * 1.0)
-    whole = bind(int(value)) if value == int(value) and -(2**63) <= value < 2**64 else None
+    # Whole numbers are compared as such where both are, since a double cannot tell large ones apart.
+    is_whole = value == int(value) and -(2**63) <= value < 2**64
+    whole = f"::hugeint {sign} {bind(int(value))}" if is_whole else ""
+    if place.kind == "number" and is_whole:
+        return f"{column}{whole}"
+    double = f"::double {sign} {bind(max(-_GREATEST, min(_GREATEST, value)) * 1.0)}::double"
     if place.kind == "number":
-        return f"{column} {sign} {whole or f'{number}::double'}"
-    text = text_sql(place, bind)
+        return f"{column}{double}"
+    text, kind = text_sql(place, bind), _type(place, bind)
     return (
-        f"case when {_type(place, bind)} in ('BIGINT', 'UBIGINT') then "
-        + (f"{text}::hugeint {sign} {whole}" if whole else f"{text}::double {sign} {number}::double")
-        + f" when {_type(place, bind)} = 'DOUBLE' then {text}::double {sign} {number}::double end"
+        f"case when {kind} in ('BIGINT', 'UBIGINT') then {text}{whole or double} "
+        f"when {kind} = 'DOUBLE' then {text}{double} end"
     )
 
 

@@ -179,17 +179,18 @@ def _reach(
         used[row - instants[i]] = True
         reached += _run(chain, instants[i], instants[i + 1], 1, links, used)
         at[1:reached] = i
+    place = i
     while reached < links:
-        i = following[i, reached]
-        if i == number or micros[instants[i]] > limit:
+        place = int(following[place, reached])
+        if place == number or micros[instants[place]] > limit:
             break
         run = 1
-        if instants[i + 1] > instants[i] + 1:
-            if not runs[i, reached]:
-                used = np.zeros(instants[i + 1] - instants[i], np.bool_)
-                runs[i, reached] = _run(chain, instants[i], instants[i + 1], reached, links, used)
-            run = np.int64(runs[i, reached])
-        at[reached : reached + run] = i
+        if instants[place + 1] > instants[place] + 1:
+            if not runs[place, reached]:
+                used = np.zeros(instants[place + 1] - instants[place], np.bool_)
+                runs[place, reached] = _run(chain, instants[place], instants[place + 1], reached, links, used)
+            run = int(runs[place, reached])
+        at[reached : reached + run] = place
         reached += run
     return reached
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 import duckdb
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from funnels.condition_sql import Binder, held_sql, matches_sql, text_sql
 from funnels.conditions import Condition
-from funnels.definition import FunnelDefinition
+from funnels.definition import AtStep, FunnelDefinition
 from funnels.fields import EventField, parse_field
 from funnels.relations import SUBJECTS, relation
 from funnels.walk import IN_SEQUENCE, Codes, Ints, Rows, Rules
@@ -69,9 +69,7 @@ def rules_of(definition: FunnelDefinition, *, by_day: bool = False) -> Rules:
         holding=bool(definition.hold),
         totals=definition.count == "totals",
         by_day=by_day,
-        attributed=_ATTRIBUTED[definition.attribution]
-        if isinstance(definition.attribution, str)
-        else definition.attribution.step,
+        attributed=_attributed(definition),
     )
 
 
@@ -156,7 +154,10 @@ def time_of(micros: int) -> datetime:
     return _EPOCH + micros * MICROSECOND
 
 
-_ATTRIBUTED: Final = {"first_touch": "first", "last_touch": "last"}
+def _attributed(definition: FunnelDefinition) -> int | Literal["first", "last"]:
+    if isinstance(definition.attribution, AtStep):
+        return definition.attribution.step
+    return "first" if definition.attribution == "first_touch" else "last"
 
 
 def _columns(definition: FunnelDefinition, times: str, bind: Binder) -> dict[str, str]:

@@ -18,6 +18,8 @@ _DAY: Final = 86_400_000_000
 @compiled
 def follow_strictly(
     begins: Ints,
+    order: Ints,
+    bounds: Ints,
     micros: Ints,
     fills: Ints,
     is_in_sequence: npt.NDArray[np.bool_],
@@ -34,41 +36,44 @@ def follow_strictly(
 ) -> Ints:
     """The row of each step of each entry, -1 where it was not reached: int64[entries, steps].
 
-    `begins` are the first rows of the subjects, and the end. Rows that are not `is_in_sequence` may lie between two
-    steps; `exclusions` are (from, to) by place among the `required` steps.
+    `begins` are where groups of first events begin in `order`, by themselves, and the end; `bounds` are, of each group,
+    where its subject's rows begin and end. Rows that are not `is_in_sequence` may lie between two steps; `exclusions`
+    are (from, to) by place among the `required` steps.
     """
     links = len(required)
     room = 0
     for group in range(len(begins) - 1):
-        for row in range(begins[group], begins[group + 1]):
-            if fills[row] & 1:
+        for place in range(begins[group], begins[group + 1]):
+            if fills[order[place]] & 1:
                 room += 1
                 if not totals and not by_day:
                     break
     paths = np.empty((room, steps), np.int64)
     path = np.empty(steps, np.int64)
     best_path = np.empty(steps, np.int64)
-    # The next row with each exclusion, at or behind each row; and the next one that is in sequence.
     longest = 0
-    for group in range(len(begins) - 1):
-        longest = max(longest, begins[group + 1] - begins[group])
-    voiding = np.empty((longest + 1, len(exclusions)), np.int64)
+    for group in range(len(bounds)):
+        longest = max(longest, bounds[group, 1] - bounds[group, 0])
+    # The first row with each exclusion, at or behind each row of the subject that it was last worked out for.
+    voiding, known = np.empty((longest + 1, len(exclusions)), np.int64), -1
     count = 0
     for group in range(len(begins) - 1):
-        begin, end = begins[group], begins[group + 1]
+        begin, end = bounds[group]
         starts = False
-        for row in range(begin, end):
-            if fills[row] & 1:
+        for place in range(begins[group], begins[group + 1]):
+            if fills[order[place]] & 1:
                 starts = True
                 break
         if not starts:
             continue
-        for kind in range(len(exclusions)):
-            voiding[end - begin, kind] = end
-            for row in range(end - 1, begin - 1, -1):
-                voiding[row - begin, kind] = row if voids[row] >> kind & 1 else voiding[row + 1 - begin, kind]
+        if known != begin:
+            known = begin
+            for kind in range(len(exclusions)):
+                voiding[end - begin, kind] = end
+                for row in range(end - 1, begin - 1, -1):
+                    voiding[row - begin, kind] = row if voids[row] >> kind & 1 else voiding[row + 1 - begin, kind]
         best, day, free_from = 0, np.int64(0), begin
-        for entry in range(begin, end):
+        for entry in order[begins[group] : begins[group + 1]]:
             began = micros[entry]
             if began >= until:
                 break

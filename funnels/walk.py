@@ -136,10 +136,16 @@ def _in_order(rows: Rows, rules: Rules) -> tuple[Ints, Ints]:
 
 
 def _strictly(rows: Rows, rules: Rules) -> tuple[Ints, Ints]:
-    begins, _ = _groups(rows, holding=False)
+    begins, order = _groups(rows, holding=rules.holding)
+    subjects, _ = _groups(rows, holding=False)
+    order = np.arange(len(rows.subjects)) if order is None else order
+    of = np.searchsorted(subjects, begins[:-1], side="right")  # the rows of a subject are where they were in any order
+    bounds = np.stack([subjects[of - 1], subjects[of]], axis=1)
     in_sequence = rows.fills & IN_SEQUENCE != 0
     holds = rows.holds if rules.holding else np.zeros_like(rows.holds)
-    path = follow_strictly(begins, rows.micros, rows.fills, in_sequence, rows.voids, holds, *_arguments(rules))
+    path = follow_strictly(
+        begins, order, bounds, rows.micros, rows.fills, in_sequence, rows.voids, holds, *_arguments(rules)
+    )
     return path[:, 0], path
 
 
