@@ -84,7 +84,7 @@ def parts_of(
     entries: Entries, shown: Sequence[str], definition: FunnelDefinition, as_of: datetime | None
 ) -> tuple[BreakdownResult, ...]:
     """The funnel of each value of the breakdown, the largest first, and of all beyond the top ones together."""
-    codes, names = _by_text(entries.values, shown)
+    codes, names = by_text(entries.values, shown)
     sizes = np.bincount(codes, minlength=len(names))
     ranked = sorted(np.flatnonzero(sizes), key=lambda code: (-sizes[code], names[code].encode(errors="surrogatepass")))
     top, rest = ranked[: definition.top], ranked[definition.top :]
@@ -118,7 +118,7 @@ def wilson(count: int, of: int) -> tuple[float, float] | tuple[None, None]:
     return max(0.0, (middle - wide) / scale), min(1.0, (middle + wide) / scale)
 
 
-def _by_text(values: npt.NDArray[np.int32], shown: Sequence[str]) -> tuple[Ints, list[str]]:
+def by_text(values: npt.NDArray[np.int32], shown: Sequence[str]) -> tuple[Ints, list[str]]:
     """`values` as codes that are one for each text, null being (none)."""
     places: dict[str, int] = {NO_VALUE: 0}
     codes = [places.setdefault(text, len(places)) for text in shown]

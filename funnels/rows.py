@@ -55,6 +55,8 @@ class Asked:
     """The text of each code of the breakdown's values."""
     ids: pa.ChunkedArray | None = None
     """The subject of each row, if it was asked for."""
+    messages: pa.ChunkedArray | None = None
+    """The message_id of each row, if the subjects were asked for."""
 
 
 def rules_of(definition: FunnelDefinition, *, by_day: bool = False) -> Rules:
@@ -83,7 +85,8 @@ def read_rows(con: duckdb.DuckDBPyConnection, definition: FunnelDefinition, *, w
 
 def rows_of(table: pa.Table, count: int) -> Iterator[Asked]:
     """The rows of each of so many definitions, out of what `compile_rows` of all of them answers."""
-    subjects, micros = (table[name].to_numpy() for name in ("subject", "micros"))
+    # Writable, as compiled functions are compiled anew for arrays that are not.
+    subjects, micros = (np.require(table[name].to_numpy(), requirements="W") for name in ("subject", "micros"))
     order = _ordered(subjects, micros, table)
     subjects, micros = subjects[order], micros[order]
     for number in range(count):
@@ -91,10 +94,11 @@ def rows_of(table: pa.Table, count: int) -> Iterator[Asked]:
         voids = _column(table, f"voids_{number}", order, len(fills), np.int64)
         holds = _column(table, f"holds_{number}", order, len(fills), np.uint64)
         values, shown = _values(table, f"value_{number}", order, len(fills))
-        ids = table["id"] if "id" in table.column_names else None
+        named = pa.array(order) if "id" in table.column_names else None
         if count == 1:
             rows = Rows(subjects, micros, fills, voids, holds, values)
-            yield Asked(rows, shown, None if ids is None else ids.take(pa.array(order)))
+            known = () if named is None else (table["id"].take(named), table["message_id"].take(named))
+            yield Asked(rows, shown, *known)
         else:
             some = np.flatnonzero(fills | voids)
             yield Asked(Rows(subjects[some], micros[some], fills[some], voids[some], holds[some], values[some]), shown)
@@ -226,8 +230,9 @@ def _latest(until: datetime, window: timedelta) -> datetime:
 
 
 def _tells_apart(definition: FunnelDefinition) -> bool:
-    """Whether it matters which of a subject's simultaneous events comes first."""
-    return definition.order == "strict" or bool(definition.breakdown) or bool(definition.optional)
+    """Whether it matters which of a subject's simultaneous events comes first: not where each can fill one step only."""
+    names = [name for step in definition.steps for name in {match.event for match in step.matches}]
+    return definition.order == "strict" or bool(definition.breakdown) or len(set(names)) < len(names)
 
 
 def _ordered(subjects: np.ndarray, micros: Ints, table: pa.Table) -> Ints:

@@ -75,6 +75,12 @@ def subjects(world: World, definition: Any) -> list[tuple[str, list[Entry]]]:
     return [(subject, chosen(world, definition, events)) for subject, events in by_subject.items()]
 
 
+def next_event(world: World, definition: Any, subject: str, last: Event) -> str | None:
+    """The name of the first event of `subject` after `last` that may not lie between steps of a strict funnel."""
+    events = [e for e in world.events if _subject(world, definition.by, e) == subject and not e.is_bot]
+    return next((e.name for e in _once(e for e in events if _in_sequence(e)) if _place(e) > _place(last)), None)
+
+
 # Which events
 
 
