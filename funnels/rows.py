@@ -230,7 +230,7 @@ def _latest(until: datetime, window: timedelta) -> datetime:
 
 
 def _tells_apart(definition: FunnelDefinition) -> bool:
-    """Whether it matters which of a subject's simultaneous events comes first: not where each can fill one step only."""
+    """Whether it matters which of simultaneous events comes first: not where each can fill one step only."""
     names = [name for step in definition.steps for name in {match.event for match in step.matches}]
     return definition.order == "strict" or bool(definition.breakdown) or len(set(names)) < len(names)
 
