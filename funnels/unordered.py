@@ -51,7 +51,7 @@ def follow_unordered(
     firsts, paths = np.empty(room, np.int64), np.empty((room, steps), np.int64)
     path, best_path = np.empty(steps, np.int64), np.empty(steps, np.int64)
     masks, heads, alike = np.empty(longest, np.int64), np.empty(longest, np.int64), np.empty(longest, np.int64)
-    kind_of = np.empty(longest, np.int64)
+    kind_of, of_step = np.empty(longest, np.int64), np.empty(steps, np.int64)
     voiding = np.empty((longest + 1, len(exclusions)), np.int64)
     count = 0
     for group in range(len(begins) - 1):
@@ -68,7 +68,16 @@ def follow_unordered(
             voiding[end - begin, kind] = end
             for row in range(end - 1, begin - 1, -1):
                 voiding[row - begin, kind] = row if voids[row] >> kind & 1 else voiding[row + 1 - begin, kind]
-        candidates = np.empty(kinds * steps, np.int64)
+        competing = False
+        for kind in range(kinds):
+            competing |= masks[kind] & (masks[kind] - 1) != 0
+        # Where no event can fill two steps, each step has one kind of events, and there is nothing to match.
+        candidates = np.empty(kinds * steps if competing else 0, np.int64)
+        of_step[:] = -1
+        for kind in range(kinds):
+            for step in range(steps):
+                if masks[kind] == 1 << step:
+                    of_step[step] = kind
         best, best_first, day, free_from = 0, -1, np.int64(0), since
         start = begin
         while start < end:
@@ -87,7 +96,10 @@ def follow_unordered(
                 here |= fills[row]
             if here and began >= since and began >= free_from:
                 limit = began + window
-                reached = _reach(end, limit, micros, fills, kinds, heads, alike, begin, steps, candidates, path)
+                if competing:
+                    reached = _reach(end, limit, micros, fills, kinds, heads, alike, begin, steps, candidates, path)
+                else:
+                    reached = _reach_simply(end, limit, micros, heads, of_step, path)
                 first = start
                 while first < stop and not fills[first] & ((1 << reached) - 1):
                     first += 1
@@ -168,6 +180,20 @@ def _reach(
             known += 1
         path[step] = rows[known - 1]
     return steps
+
+
+@compiled
+def _reach_simply(end: int, limit: int, micros: Ints, heads: Ints, of_step: Ints, path: Ints) -> int:
+    """What _reach says, where each step has one kind of events."""
+    path[:] = -1
+    last = np.int64(-1)
+    for step in range(len(path)):
+        row = heads[of_step[step]] if of_step[step] >= 0 else end
+        if row >= end or micros[row] > limit:
+            return step
+        last = max(last, row)
+        path[step] = last
+    return len(path)
 
 
 @compiled
