@@ -182,7 +182,8 @@ def _place_of(after: str | None, began: Ints, subjects: pa.ChunkedArray, order: 
     micros, _, subject = after.partition(" ")
     if not micros.lstrip("-").isdecimal() or not -(2**63) <= int(micros) < 2**63:
         raise DefinitionError(f"{after[:100]!r} is no place to go on from: give the `after` of the page before")
-    first, end = (int(np.searchsorted(began, int(micros), side)) for side in ("left", "right"))
+    first = int(np.searchsorted(began, int(micros), side="left"))
+    end = int(np.searchsorted(began, int(micros), side="right"))
     simultaneous = subjects.take(pa.array(order[first:end])).to_pylist()
     return first + sum(other.encode() <= subject.encode(errors="replace") for other in simultaneous)
 

@@ -188,8 +188,10 @@ def _reach_simply(end: int, limit: int, micros: Ints, heads: Ints, of_step: Ints
     path[:] = -1
     last = np.int64(-1)
     for step in range(len(path)):
-        row = heads[of_step[step]] if of_step[step] >= 0 else end
-        if row >= end or micros[row] > limit:
+        if of_step[step] < 0:
+            return step
+        row = heads[of_step[step]]
+        if row == end or micros[row] > limit:
             return step
         last = max(last, row)
         path[step] = last

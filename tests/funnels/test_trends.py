@@ -104,15 +104,20 @@ def test_who_came_back_in_which_week(con: duckdb.DuckDBPyConnection) -> None:
         ],
         watermarks=[local("2025-06-23T00:00:00")],
     )
-    rules = {"start": {"event": "View"}, "back": {"event": "Order"}, "interval": "week", "time_zone": "Europe/Berlin"}
-    found = retention(con, world, **rules, periods=3, since="2025-06-02", until="2025-06-15", by="device")
+    rules: dict[str, Any] = {
+        "start": {"event": "View"},
+        "back": {"event": "Order"},
+        "interval": "week",
+        "time_zone": "Europe/Berlin",
+    }
+    found = retention(con, world, **rules, periods=3, since="2025-06-02", until="2025-06-15")
     assert found == [(2, (1, 1, 1, None)), (1, (0, 0, None, None))]
 
 
 def test_the_event_itself_is_no_coming_back(con: duckdb.DuckDBPyConnection) -> None:
     noon = local("2025-06-02T12:00:00")
     world = alone(Event("View", noon, "m1", "d1"), Event("View", noon, "m1", "d2"), Event("View", noon, "m2", "d2"))
-    rules = {"start": {"event": "View"}, "back": {"event": "View"}, "periods": 1}
+    rules: dict[str, Any] = {"start": {"event": "View"}, "back": {"event": "View"}, "periods": 1}
     assert retention(con, world, **rules, since="2025-06-02", until="2025-06-02") == [(2, (1, 0))]
 
 
@@ -137,10 +142,10 @@ def test_against_loops(con: duckdb.DuckDBPyConnection, seed: int) -> None:
     who = {(event.name, event.event_at.astimezone(zone).date(), event.device) for event in events}
     dates = [since + timedelta(days=day) for day in range(days)]
     for measure, told in (("events", counts), ("subjects", Counter((name, day) for name, day, _ in who))):
-        asked = {"events": [{"event": "A"}, {"event": "B"}], "measure": measure, **bounds}
-        result = run_trend(con, TrendDefinition.model_validate(asked))
+        definition = {"events": [{"event": "A"}, {"event": "B"}], "measure": measure, **bounds}
+        result = run_trend(con, TrendDefinition.model_validate(definition))
         assert [one.counts for one in result.series] == [tuple(told[name, day] for day in dates) for name in "AB"]
-    asked = {"start": {"event": "A"}, "back": {"event": "B"}, "periods": 3, "by": "device", **bounds}
+    asked: dict[str, Any] = {"start": {"event": "A"}, "back": {"event": "B"}, "periods": 3, "by": "device", **bounds}
     by_device = defaultdict(list)
     for event in sorted(events, key=lambda event: event.event_at):
         by_device[event.device].append(event)
