@@ -183,7 +183,7 @@ def load_definition(source: str | Path) -> FunnelDefinition:
     try:
         return FunnelDefinition.model_validate(content)
     except ValidationError as error:
-        names = {*FunnelDefinition.model_fields, *Step.model_fields, *Exclusion.model_fields, *AtStep.model_fields}
+        names = {*FunnelDefinition.model_fields, *Step.model_fields, *Exclusion.model_fields}
         found = problems(error, names, "a JSON object: write one in braces")
         raise DefinitionError(
             f"{where}: " + "; ".join(f"{field}: {what}" if field else what for field, what in found),

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from funnels.calendar import begins, edges_of, next_begin
 from funnels.definition import FunnelDefinition, Step, TimeZone
 from funnels.query import known_until
-from funnels.rows import read_rows
+from funnels.rows import MICROSECOND, micros_of, read_rows
+from funnels.walk import Ints, Rows
 from stitchline.definitions import Name, Part, Since, Until, in_zone
 
 
@@ -75,48 +76,52 @@ def run_retention(con: duckdb.DuckDBPyConnection, definition: RetentionDefinitio
     """How many of each cohort came back when, from what the warehouse holds now. Raises DefinitionError for too many
     periods."""
     as_of = known_until(con)
-    since, zone, interval = definition.since, ZoneInfo(definition.time_zone), definition.interval
+    since, zone = definition.since, ZoneInfo(definition.time_zone)
     assert since is not None
-    until = definition.until or max(as_of or since, since) + timedelta(microseconds=1)
-    cohorts = begins(since, until, interval, zone)
+    until = definition.until or max(as_of or since, since) + MICROSECOND
+    cohorts = begins(since, until, definition.interval, zone)
     times = list(cohorts)
     for _ in range(definition.periods):
-        times.append(next_begin(times[-1], interval, zone))
-    rows = read_rows(
-        con,
-        FunnelDefinition(steps=(definition.start, definition.back), order="any", window=timedelta(), by=definition.by),
-    ).rows
-    periods = np.searchsorted(edges_of(times), rows.micros, side="right") - 1
-    is_start = rows.fills & 1 == 1
-    starts = np.flatnonzero(is_start)
-    first = starts[np.flatnonzero(np.diff(rows.subjects[starts], prepend=~rows.subjects[starts[:1]]))]
-    inside = (rows.micros[first] >= edges_of([since])[0]) & (rows.micros[first] < edges_of([until])[0])
-    began = np.full(len(rows.subjects), -1, np.int64)  # of each row, where its subject first began
-    subject = np.cumsum(np.diff(rows.subjects, prepend=~rows.subjects[:1]) != 0) - 1
-    of_subject = np.full(int(subject[-1]) + 1 if len(subject) else 0, -1, np.int64)
-    of_subject[subject[first[inside]]] = first[inside]
-    began = of_subject[subject]
-    after = (began >= 0) & (rows.fills & 2 == 2) & (np.arange(len(began)) != began)
-    after &= rows.micros >= rows.micros[np.maximum(began, 0)]
-    some = np.flatnonzero(after)
-    is_new = np.ones(len(some), np.bool_)  # once in each period; a subject's rows are by time
-    is_new[1:] = (began[some][1:] != began[some][:-1]) | (periods[some][1:] != periods[some][:-1])
-    some = some[is_new]
-    cohort = periods[began[some]]
-    later = periods[some] - cohort
-    near = later <= definition.periods
-    width = definition.periods + 1
-    back = np.bincount(cohort[near] * width + later[near], minlength=(len(cohorts) - 1) * width)
-    sizes = np.bincount(periods[first[inside]], minlength=len(cohorts) - 1)
-    told = []
-    for place, begin in enumerate(cohorts[:-1]):
-        counts = back[place * width : (place + 1) * width].tolist()
-        is_over = [as_of is not None and times[place + number + 1] <= as_of for number in range(width)]
-        told.append(
+        times.append(next_begin(times[-1], definition.interval, zone))
+    both = (definition.start, definition.back)
+    rows = read_rows(con, FunnelDefinition(steps=both, order="any", window=timedelta(), by=definition.by)).rows
+    first, back = _first_and_back(rows, micros_of(since), micros_of(until))
+    # By period, counted from the first cohort's on; what lies behind the last one that is asked for is of none.
+    edges = edges_of(times)
+    began = np.searchsorted(edges, rows.micros[first], side="right") - 1
+    cohort = np.searchsorted(edges, rows.micros[back[:, 0]], side="right") - 1
+    later = np.searchsorted(edges, rows.micros[back[:, 1]], side="right") - 1 - cohort
+    returned = np.unique(np.stack([back[:, 0], cohort, later], axis=1), axis=0)  # once in each period
+    told = np.zeros((len(cohorts) - 1, len(times)), np.int64)
+    np.add.at(told, (returned[:, 1], returned[:, 2]), 1)
+    sizes = np.bincount(began, minlength=len(cohorts) - 1)
+    return RetentionResult(
+        cohorts=tuple(
             Cohort(
                 begins_at=begin,
                 size=int(sizes[place]),
-                back=tuple(count if over else None for count, over in zip(counts, is_over, strict=True)),
+                back=tuple(
+                    int(told[place, later]) if as_of is not None and times[place + later + 1] <= as_of else None
+                    for later in range(definition.periods + 1)
+                ),
             )
-        )
-    return RetentionResult(cohorts=tuple(told), as_of=as_of)
+            for place, begin in enumerate(cohorts[:-1])
+        ),
+        as_of=as_of,
+    )
+
+
+def _first_and_back(rows: Rows, since: int, until: int) -> tuple[Ints, Ints]:
+    """The row of each subject's first start, if it lies from `since` to before `until`; and each of those with a row
+    of coming back: int64[rows, 2]. Of `rows` bit 0 says what can be a start, bit 1 what can be a coming back."""
+    subjects = np.cumsum(np.diff(rows.subjects, prepend=rows.subjects[:1]) != 0)
+    starts = np.flatnonzero(rows.fills & 1)
+    _, places = np.unique(subjects[starts], return_index=True)
+    first = starts[places]
+    first = first[(rows.micros[first] >= since) & (rows.micros[first] < until)]
+    began = np.full(int(subjects[-1]) + 1 if len(subjects) else 0, -1, np.int64)
+    began[subjects[first]] = first
+    back = np.flatnonzero((rows.fills & 2 != 0) & (began[subjects] >= 0))
+    of = began[subjects[back]]
+    after = (back != of) & (rows.micros[back] >= rows.micros[of])
+    return first, np.stack([of[after], back[after]], axis=1)

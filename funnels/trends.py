@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -16,10 +16,8 @@ from funnels.calendar import Interval, begins, edges_of
 from funnels.conditions import FieldName
 from funnels.definition import MAX_PARTS, MAX_STEPS, FunnelDefinition, Step, TimeZone
 from funnels.query import known_until
-from funnels.rows import read_rows
+from funnels.rows import MICROSECOND, read_rows
 from stitchline.definitions import Name, Part, Since, Until, in_zone
-
-MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class TrendDefinition(Part):
