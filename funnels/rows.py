@@ -140,7 +140,7 @@ def compile_rows(
         }
     matched = f"""
         select {", ".join(f'{sql} as "{name}"' for name, sql in columns.items())}
-        from {relation(by, _fields(definitions), bind)}
+        from {relation(by, _fields(definitions), bind, *_span(definitions))}
         anti join stream.bot_devices as b on b.anonymous_id = e.anonymous_id
         where {" and ".join(bounds)}
     """
@@ -206,12 +206,21 @@ def _bounds(definitions: Sequence[FunnelDefinition], bind: Binder) -> Iterator[s
     names |= {exclusion.event for definition in definitions for exclusion in definition.exclude}
     named = f"e.name in ({', '.join(map(bind, sorted(names)))})"
     yield f"({named} or {_SEQUENCE})" if any(d.order == "strict" for d in definitions) else named
-    since = [definition.since for definition in definitions]
-    if None not in since:
-        yield f"e.event_at >= {bind(min(time for time in since if time is not None))}"
-    until = [definition.until for definition in definitions]
-    if None not in until:
-        yield f"e.event_at <= {bind(max(_latest(d.until, d.window) for d in definitions if d.until is not None))}"
+    since, last = _span(definitions)
+    if since is not None:
+        yield f"e.event_at >= {bind(since)}"
+    if last is not None:
+        yield f"e.event_at <= {bind(last)}"
+
+
+def _span(definitions: Sequence[FunnelDefinition]) -> tuple[datetime | None, datetime | None]:
+    """The first and the last instant that any of `definitions` asks for, if there is one."""
+    since = [definition.since for definition in definitions if definition.since is not None]
+    last = [_latest(definition.until, definition.window) for definition in definitions if definition.until is not None]
+    return (
+        min(since) if len(since) == len(definitions) else None,
+        max(last) if len(last) == len(definitions) else None,
+    )
 
 
 def _times(definition: FunnelDefinition, bind: Binder) -> Iterator[str]:
