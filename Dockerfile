@@ -24,7 +24,7 @@ ENV PATH=/opt/stitchline/bin:$PATH \
 USER stitchline
 WORKDIR /data
 # So that the first start need not.
-RUN python3 -m flows.compile
+RUN python3 -m flows.compile && python3 -m funnels.compile
 VOLUME /data
 EXPOSE 8765
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \

@@ -1,6 +1,6 @@
 """Runs the long forms of the tests and keeps what they said under docs/proofs/: command, seed, commit and output.
 
-100,000 examples of each property, 100 kills, every fault for as long as it is told about: three to four hours on two
+100,000 examples of each property, 100 kills, every fault for as long as it is told about: five to six hours on two
 cores. Where a property takes crowds (tests/crowds.py), an example is one case of a crowd, drawn by itself and checked
 with the others: Hypothesis's own figures, in the output, then count crowds. What counts is in docs/proofs/README.md.
 `--seed N` repeats a run, `--into FOLDER` keeps the proof elsewhere; whatever else is given goes to pytest.

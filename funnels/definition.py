@@ -2,153 +2,163 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from funnels.fields import EventField, Value, parse_field
-from stitchline.definitions import Name, Part, Since, Until, Window, problems
+from funnels.conditions import Condition, FieldName, Where, conditions
+from stitchline.definitions import Name, Part, Since, Until, Window, in_zone, problems
 from stitchline.errors import DefinitionError
 
 MAX_STEPS: Final = 20
-"""More steps than people follow; each is one more pass over the events."""
+"""More steps than people follow."""
 
-MAX_ALIKE_STEPS: Final = 8
-"""Steps that one and the same event could fill. Deciding which of several simultaneous events fills which step looks
-at every set of such steps: 2^8 sets are quick, 2^20 are not."""
-
-
-def _field_name(text: str) -> str:
-    parse_field(text)
-    return text
+MAX_EXCLUSIONS: Final = 20
+MAX_PARTS: Final = 10_000
+"""Values of a breakdown that an answer tells apart; more are no answer any more."""
 
 
-FieldName = Annotated[str, AfterValidator(_field_name)]
-"""A field of an event: see funnels/fields.py for what can be written."""
+def _unsaid(value: object) -> bool:
+    """Whether a rule is what it is without being written, so that it need not be written."""
+    return not value
 
-Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"{name!r} is no time zone: write one like Europe/Berlin or UTC") from None
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_zone)]
+
+
+class Match(Part):
+    """An event by name, and what its fields must be."""
+
+    event: Name
+    where: Where = Field(default_factory=dict)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return conditions(self.where)
 
 
 class Step(Part):
-    """An event by name, and what its fields must equal."""
+    """An event, or any one of several, that takes a subject one step further."""
 
-    event: Name
-    where: dict[FieldName, StrictStr | StrictBool | StrictInt | Finite | None] = Field(default_factory=dict)
+    any_of: tuple[Match, ...] = Field(default=(), max_length=MAX_STEPS, exclude_if=_unsaid)
+    event: Name | None = Field(default=None, validate_default=True, exclude_if=_unsaid)
+    where: Where = Field(default_factory=dict)
+    name: Name | None = Field(default=None, exclude_if=_unsaid)
+    optional: bool = Field(default=False, exclude_if=_unsaid)
 
-    @field_validator("where", mode="before")
+    @field_validator("event")
     @classmethod
-    def _only_equality(cls, where: object) -> object:
-        if isinstance(where, Mapping):
-            for field, value in where.items():
-                if isinstance(value, Mapping | list):
-                    raise ValueError(
-                        f"{field}: only equality is supported yet: write text, a number, true, false or null"
-                    )
-        return where
+    def _one_or_several(cls, event: str | None, info: ValidationInfo) -> str | None:
+        several = info.data.get("any_of")
+        if event is None and several == ():
+            raise ValueError("is missing: add it, or several as any_of")
+        if event is not None and several:
+            raise ValueError("stands beside any_of: write one of them")
+        return event
 
     @field_validator("where")
     @classmethod
-    def _comparable(cls, where: dict[str, Value]) -> dict[str, Value]:
-        for field, value in where.items():
-            if refusal := parse_field(field).refuses(value):
-                raise ValueError(refusal)
+    def _of_one(cls, where: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+        if where and info.data.get("any_of"):
+            raise ValueError("stands beside any_of: write it into each of the events there")
         return where
 
     @property
-    def conditions(self) -> dict[EventField, Value]:
-        """`where` by field."""
-        return {parse_field(field): value for field, value in self.where.items()}
+    def matches(self) -> tuple[Match, ...]:
+        """The events that fill the step, each with its conditions."""
+        return self.any_of or (Match(event=self.event or "", where=self.where),)
 
-    def excludes(self, other: Step) -> bool:
-        """Whether no event can fill both steps, by the definition alone."""
-        if self.event != other.event:
-            return True
-        theirs = other.conditions
-        return any(field in theirs and _differ(value, theirs[field]) for field, value in self.conditions.items())
+    @property
+    def label(self) -> str:
+        """What people call the step."""
+        return self.name or " or ".join(dict.fromkeys(match.event for match in self.matches))
 
 
-class Exclusion(Part):
+class Exclusion(Match):
     """An event that voids an entry when it lies between two steps, counted from 0."""
 
-    event: Name
     from_step: int = Field(ge=0)
     to_step: int = Field(ge=1)
+
+
+class AtStep(Part):
+    """The value on the event of one step, counted from 0."""
+
+    step: int = Field(ge=0)
 
 
 class FunnelDefinition(Part):
     """Steps, and the rules by which subjects go through them. Times are aware UTC.
 
     `since` is the first instant at which an entry may begin, `until` the first at which it may not any more: both
-    bound the first step alone. What no query answers yet is refused here rather than ignored.
+    bound the first step alone. What the rules mean is in docs/decisions/0022-what-a-funnel-counts.md.
     """
 
     name: Name = "funnel"
     steps: tuple[Step, ...] = Field(min_length=1, max_length=MAX_STEPS)
     order: Literal["ordered", "strict", "any"] = "ordered"
     window: Window = timedelta(days=14)
-    exclude: tuple[Exclusion, ...] = ()
+    exclude: tuple[Exclusion, ...] = Field(default=(), max_length=MAX_EXCLUSIONS)
     by: Literal["person", "session", "device"] = "person"
+    count: Literal["uniques", "totals"] = Field(default="uniques", exclude_if=lambda count: count == "uniques")
     breakdown: FieldName | None = None
-    attribution: Literal["first_touch"] = "first_touch"
+    attribution: Literal["first_touch", "last_touch"] | AtStep = "first_touch"
+    top: int = Field(default=50, ge=1, le=MAX_PARTS, exclude_if=lambda top: top == 50)
     hold: tuple[FieldName, ...] = ()
+    time_zone: TimeZone = Field(default="UTC", exclude_if=lambda zone: zone == "UTC")
     since: Since = None
     until: Until = None
+    compare: Literal["previous_period"] | None = Field(default=None, exclude_if=_unsaid)
 
-    @field_validator("order")
+    @field_validator("since", "until", mode="before")
     @classmethod
-    def _order_supported(cls, order: str) -> str:
-        if order != "ordered":
-            raise ValueError(f'{order!r} is not supported yet: write "ordered"')
-        return order
+    def _in_time_zone(cls, value: object, info: ValidationInfo) -> object:
+        return in_zone(value, ZoneInfo(info.data.get("time_zone", "UTC")), is_end=info.field_name == "until")
 
-    @field_validator("exclude", "hold")
+    @field_validator("attribution", mode="before")
     @classmethod
-    def _empty(cls, rules: tuple[object, ...], info: ValidationInfo) -> tuple[object, ...]:
-        if rules:
-            raise ValueError(f"{info.field_name} is not supported yet: leave it out")
-        return rules
-
-    @field_validator("steps")
-    @classmethod
-    def _tellable_apart(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        for group in alike(steps):
-            if len(group) > MAX_ALIKE_STEPS:
-                raise ValueError(
-                    f"one {steps[group[0]].event!r} event could fill {len(group)} of these steps, and "
-                    f"{MAX_ALIKE_STEPS} is the most: tell them apart with where"
-                )
-        return steps
+    def _attributed(cls, attribution: object) -> object:
+        if isinstance(attribution, str) and attribution not in ("first_touch", "last_touch"):
+            raise ValueError("write 'first_touch', 'last_touch' or {\"step\": 1}, counted from 0")
+        return attribution
 
     @model_validator(mode="after")
-    def _some_time_between(self) -> Self:
+    def _consistent(self) -> Self:
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise ValueError("until is not after since: no first step can lie between them; move one of them")
+        if self.compare and (self.since is None or self.until is None):
+            raise ValueError("compare needs since and until: they say how long a period is")
+        if self.steps[0].optional:
+            raise ValueError("the first step cannot be optional: nothing would begin without it")
+        if self.order == "any" and any(step.optional for step in self.steps):
+            raise ValueError('steps in any order cannot be optional: leave them out, or write "order": "ordered"')
+        if isinstance(self.attribution, AtStep) and self.attribution.step >= len(self.steps):
+            raise ValueError(f"attribution: there is no step {self.attribution.step}: the first one is 0")
+        for place, exclusion in enumerate(self.exclude):
+            if not exclusion.from_step < exclusion.to_step < len(self.steps):
+                raise ValueError(
+                    f"exclude[{place}]: from_step and to_step are steps, counted from 0, the second behind the first"
+                )
+            if self.steps[exclusion.from_step].optional or self.steps[exclusion.to_step].optional:
+                raise ValueError(f"exclude[{place}]: from_step and to_step cannot be optional steps")
         return self
 
-
-def alike(steps: Sequence[Step]) -> list[list[int]]:
-    """Positions of the steps that compete for the same events: groups of two or more, each in order."""
-    groups: list[list[int]] = []
-    for position, step in enumerate(steps):
-        joined = [group for group in groups if not all(step.excludes(steps[other]) for other in group)]
-        groups = [group for group in groups if group not in joined]
-        groups.append([*itertools.chain.from_iterable(joined), position])
-    return sorted(sorted(group) for group in groups if len(group) > 1)
+    @property
+    def optional(self) -> int:
+        """Bit k: step k may be left out."""
+        return sum(1 << place for place, step in enumerate(self.steps) if step.optional)
 
 
 def load_definition(source: str | Path) -> FunnelDefinition:
@@ -196,11 +206,6 @@ def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON number")
-
-
-def _differ(one: Value, other: Value) -> bool:
-    """Whether two values are different in JSON's eyes: 1 and 1.0 are one number, 1 and true are two values."""
-    return isinstance(one, bool) is not isinstance(other, bool) or one != other
 
 
 def definitions(folder: Path | None) -> list[FunnelDefinition]:

@@ -1,9 +1,12 @@
-"""The names of an event's fields as definitions write them, and what may stand under each.
+"""The names of an event's fields as definitions write them, and what each holds.
 
     properties.plan             a key of the event's properties
     context.campaign.source     a key inside an object (a number counts into a list)
     properties."cart.total"     a key with a dot in it goes in double quotes; a double quote in it is doubled
     utm_source                  a column of stream.events
+    session.browser             a column of stream.sessions, of the session that the event is in
+    person.is_known             what is known by now of the person behind the event
+    person.traits.plan          a trait of that person: as the last identify that names it says
 
 Only what this grammar reads reaches a query: a column is one of those listed here, and the keys of a path are bound
 as one value, never written into the SQL.
@@ -15,38 +18,63 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Value = str | int | float | bool | None
-"""What a condition compares with. Text, number, truth and null are told apart, as in JSON."""
+Kind = Literal["text", "truth", "number", "time", "json"]
+Source = Literal["event", "session", "person"]
 
 TEXT_COLUMNS: Final = (
     "anonymous_id",
     "user_id",
     "type",
+    "name",
     "path",
     "referrer",
     "utm_source",
     "utm_medium",
     "utm_campaign",
+    "device_type",
+    "browser",
+    "os",
 )
 TRUTH_COLUMNS: Final = ("clock_skewed", "is_background")
 JSON_COLUMNS: Final = ("properties", "context")
+
+SESSION_FIELDS: Final[dict[str, Kind]] = {
+    **dict.fromkeys(("session_id", "user_id", "entry_path", "exit_path", "referrer"), "text"),
+    **dict.fromkeys(("utm_source", "utm_medium", "utm_campaign", "device_type", "browser", "os"), "text"),
+    **dict.fromkeys(("start_reason", "end_reason"), "text"),
+    **dict.fromkeys(("event_count", "page_count"), "number"),
+    **dict.fromkeys(("started_at", "ended_at"), "time"),
+    "is_open": "truth",
+}
+PERSON_FIELDS: Final[dict[str, Kind]] = {"id": "text", "is_known": "truth", "first_seen": "time"}
+TRAITS: Final = "traits"
+
+_FIELDS: Final[dict[Source, dict[str, Kind]]] = {
+    "event": {**dict.fromkeys(TEXT_COLUMNS, "text"), **dict.fromkeys(TRUTH_COLUMNS, "truth")},
+    "session": SESSION_FIELDS,
+    "person": PERSON_FIELDS,
+}
 
 _KEY = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"|(?P<bare>[^."]+)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class EventField:
-    """A column of stream.events and, where it holds JSON, the keys that lead into it."""
+    """A column of an event, its session or its person and, where it holds JSON, the keys that lead into it."""
 
     column: str
     keys: tuple[str, ...] = ()
+    source: Source = "event"
 
     @property
-    def kind(self) -> Literal["text", "truth", "json"]:
+    def kind(self) -> Kind:
         """What the field holds."""
-        if self.column in TEXT_COLUMNS:
-            return "text"
-        return "truth" if self.column in TRUTH_COLUMNS else "json"
+        return _FIELDS[self.source].get(self.column, "json")
+
+    @property
+    def name(self) -> str:
+        """The column as definitions write it."""
+        return self.column if self.source == "event" else f"{self.source}.{self.column}"
 
     @property
     def pointer(self) -> str:
@@ -57,33 +85,38 @@ class EventField:
         """
         return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in self.keys)
 
-    def refuses(self, value: Value) -> str | None:
-        """Why no event can have `value` in this field, or None if one can."""
-        if value is None or self.kind == "json":
-            return None
-        if self.kind == "text" and not isinstance(value, str):
-            return f"{self.column} is text: put the value in double quotes"
-        if self.kind == "truth" and not isinstance(value, bool):
-            return f"{self.column} is true or false: write one of these, without quotes"
-        return None
-
 
 def parse_field(text: str) -> EventField:
     """The field that `text` names. Raises ValueError, which says what can be written, if it names none.
 
     >>> parse_field("context.campaign.source")
-    EventField(column='context', keys=('campaign', 'source'))
+    EventField(column='context', keys=('campaign', 'source'), source='event')
     >>> parse_field('properties."cart.total"').keys
     ('cart.total',)
+    >>> parse_field("session.page_count").kind
+    'number'
     """
-    column, dot, rest = text.partition(".")
-    if not dot and column in (*TEXT_COLUMNS, *TRUTH_COLUMNS):
-        return EventField(column)
-    if dot and column in JSON_COLUMNS:
-        return EventField(column, _keys(text, rest))
+    first, dot, rest = text.partition(".")
+    if not dot and first in _FIELDS["event"]:
+        return EventField(first)
+    if dot and first in JSON_COLUMNS:
+        return EventField(first, _keys(text, rest))
+    if first == "session":
+        if rest in SESSION_FIELDS:
+            return EventField(rest, source="session")
+        raise ValueError(f"{text!r} is no field of a session: write session. and one of {', '.join(SESSION_FIELDS)}")
+    if first == "person":
+        if rest in PERSON_FIELDS:
+            return EventField(rest, source="person")
+        if rest.startswith(f"{TRAITS}."):
+            return EventField(TRAITS, _keys(text, rest.removeprefix(f"{TRAITS}.")), "person")
+        raise ValueError(
+            f"{text!r} is no field of a person: write person.traits.KEY, or person. and one of "
+            + ", ".join(PERSON_FIELDS)
+        )
     raise ValueError(
-        f"{text!r} is no field of an event: write properties.KEY, context.KEY or one of "
-        + ", ".join((*TEXT_COLUMNS, *TRUTH_COLUMNS))
+        f"{text!r} is no field of an event: write properties.KEY, context.KEY, session.FIELD, person.FIELD or one of "
+        + ", ".join(_FIELDS["event"])
     )
 
 

@@ -10,7 +10,7 @@ import duckdb
 
 from batch_marts.experiments import Experiment, events_of, moments_sql, settings_table, subjects_sql
 from batch_marts.pins import AS_OF
-from funnels.query import PEOPLE, PERSON
+from funnels.relations import PEOPLE, PERSON
 from service.web.rows import json_rows
 from sinks.tables import registered
 

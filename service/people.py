@@ -11,7 +11,7 @@ import polars as pl
 
 from flows.rules import FlowRules
 from funnels import FunnelDefinition, run_funnel
-from funnels.query import PEOPLE
+from funnels.relations import PEOPLE
 from identity import ledger, operators
 from identity.claims import BEGINNING, END, compact, merged, sharing_claim, timeline
 from identity.ids import PERSON_PREFIX, device_person

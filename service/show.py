@@ -93,10 +93,21 @@ def restored(told: dict[str, Any]) -> None:
 
 
 def funnel(name: str, told: dict[str, Any]) -> None:
-    table = Table(title=plain(name), box=None, header_style="bold", pad_edge=False, title_justify="left")
+    _steps(name, told["steps"])
+    for part in told["breakdown"]:
+        out.print()
+        _steps(part["value"], part["steps"])
+    if told["previous"]:
+        out.print()
+        _steps(f"from {told['previous']['since']} to {told['previous']['until']}", told["previous"]["steps"])
+    out.print(f"as of {told['as_of']}", style="dim")
+
+
+def _steps(title: str, steps: list[dict[str, Any]]) -> None:
+    table = Table(title=plain(title), box=None, header_style="bold", pad_edge=False, title_justify="left")
     for column in ("step", "count", "conversion", "from start", "dropped", "still open", "median", "p90"):
         table.add_column(column, justify="left" if column == "step" else "right")
-    for step in told["steps"]:
+    for step in steps:
         table.add_row(
             plain(str(step["step"])),
             f"{step['count']:,}",
@@ -108,7 +119,6 @@ def funnel(name: str, told: dict[str, Any]) -> None:
             _seconds(step["p90_seconds"]),
         )
     out.print(table)
-    out.print(f"as of {told['as_of']}", style="dim")
 
 
 def session(told: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -59,6 +59,19 @@ def _until(value: object) -> datetime | None:
     if day == date.max:
         raise ValueError(f"{value!r} has no day after it: leave until out")
     return _since(day + timedelta(days=1))
+
+
+def in_zone(value: object, zone: tzinfo, *, is_end: bool) -> object:
+    """What `value` bounds, as an aware time, if it is a plain date or a time without an offset, read in `zone`; else as
+    it is. A plain date is its first instant, or with `is_end` the day's after it."""
+    day = _day(value)
+    try:
+        if day is not None:
+            return datetime.combine(day + timedelta(days=is_end), datetime.min.time(), zone).astimezone(UTC)
+        at = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return at.replace(tzinfo=zone).astimezone(UTC) if isinstance(at, datetime) and at.tzinfo is None else value
+    except (ValueError, OverflowError):
+        return value
 
 
 def _reasonable(window: timedelta) -> timedelta:

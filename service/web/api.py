@@ -21,6 +21,7 @@ from service.web import readings
 from service.web.metrics import Metrics
 from service.web.models import (
     KEY_HEADER,
+    REFUSALS,
     BackupQuestion,
     ChannelToTest,
     DeadLetters,
@@ -43,6 +44,7 @@ from service.web.models import (
     UploadedFile,
 )
 from service.web.questions import Questions
+from service.web.reports import reports_router
 from service.web.rows import query_rows
 from service.web.statement import read_rows
 from service.web.view import ServiceView
@@ -98,24 +100,19 @@ limit $limit
 
 _DEAD_BY_REASON = "select reason, count(*) as letters from stream.dead_letters group by reason order by letters desc"
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problem, "description": "The question is wrong."},
-    503: {"model": Problem, "description": "Too many questions at once."},
-    504: {"model": Problem, "description": "The answer took too long."},
-}
-
 
 def api_router(view: ServiceView, questions: Questions, *, key: str | None = None) -> APIRouter:
     """The routes under /api and /health, and /metrics. What writes files or
     cannot be undone is for those who know the `key`, if there is one."""
     router = APIRouter()
+    router.include_router(reports_router(questions))
     metrics = Metrics(view)
 
     def for_the_owner(shown: str, command: str) -> None:
         if key is not None and not hmac.compare_digest(shown.encode(), key.encode()):
             raise HTTPException(403, f"only the service's own user may do that: use `{command}`")
 
-    @router.post(FUNNEL_PATH, tags=["funnels"], responses=_REFUSALS)
+    @router.post(FUNNEL_PATH, tags=["funnels"], responses=REFUSALS)
     def funnel(definition: FunnelDefinition, text: Annotated[str, Depends(body_text)]) -> FunnelResult:
         """How many came how far through a funnel, with conversion, drop-out and times."""
         # `definition` is for the OpenAPI document: the text is read again by the rules that files are read by.
@@ -130,7 +127,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
     @router.post(
         "/api/sql",
         tags=["sql"],
-        responses=_REFUSALS | {200: {"model": list[dict[str, Any]], "description": "One object a row."}},
+        responses=REFUSALS | {200: {"model": list[dict[str, Any]], "description": "One object a row."}},
     )
     def sql(question: SqlQuestion) -> Response:
         """Runs one statement that only reads the warehouse, and answers all its rows.

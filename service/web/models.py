@@ -19,6 +19,14 @@ class Problem(BaseModel):
     error: str = Field(description="What was wrong, where, and what to do.")
 
 
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    422: {"model": Problem, "description": "The question is wrong."},
+    503: {"model": Problem, "description": "Too many questions at once."},
+    504: {"model": Problem, "description": "The answer took too long."},
+}
+"""How a question to the warehouse may be refused, for the OpenAPI document."""
+
+
 class ReconcileQuestion(BaseModel):
     since: AwareDatetime | None = Field(default=None, description="Only sessions that began then or later.")
     repair: bool = Field(default=False, description="Rewrite what differs.")

@@ -186,7 +186,8 @@ def read_funnel(con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) ->
         }
         parts = (("went_on", went_on), ("open", step.still_open), ("dropped", step.dropped))
         bars.append({name: round(100 * count / first, 2) if first else 0.0 for name, count in parts})
-    texts["overall"] = wording.share(result.steps[-1].conversion_from_start)
+    last = [step for step, asked in zip(result.steps, definition.steps, strict=True) if not asked.optional][-1]
+    texts["overall"] = wording.share(last.conversion_from_start)
     as_of = iso_utc(result.as_of) if result.as_of else ""
     return {"texts": texts, "times": {"as_of": as_of}, "bars": bars, "empty": first == 0}
 
@@ -199,11 +200,15 @@ def describe(definition: FunnelDefinition) -> str:
 
 
 def step_names(definition: FunnelDefinition) -> list[str]:
-    """What each step asks for: its event, and its conditions if there are any."""
-    return [
-        wording.clipped(", ".join((step.event, *(f"{field} = {value}" for field, value in step.where.items()))))
-        for step in definition.steps
-    ]
+    """What each step asks for: its name, or its events with their conditions, and whether it may be left out."""
+    names = []
+    for step in definition.steps:
+        asked = step.name or " or ".join(
+            ", ".join((match.event, *(wording.condition(field, test) for field, test in match.where.items())))
+            for match in step.matches
+        )
+        names.append(wording.clipped(f"{asked} (optional)" if step.optional else asked))
+    return names
 
 
 def session_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,27 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
+_TESTS = {"greater": ">", "at_least": "≥", "less": "<", "at_most": "≤"}
+
+
+def condition(field: str, asked: object) -> str:
+    """What a funnel asks of a field: a value, or tests by name.
+
+    >>> condition("path", "/hat"), condition("properties.n", {"at_least": 5, "not": 7})
+    ('path = /hat', 'properties.n ≥ 5, properties.n not 7')
+    """
+    if not isinstance(asked, dict):
+        return f"{field} = {asked}"
+    told = []
+    for operator, value in asked.items():
+        if operator == "exists":
+            told.append(f"{field} {'is there' if value else 'is missing'}")
+        else:
+            values = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            told.append(f"{field} {_TESTS.get(operator, operator.replace('_', ' '))} {values}")
+    return ", ".join(told)
+
+
 def rate(value: float) -> str:
     """Events per second: a decimal while it says something.
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from funnels import FunnelDefinition, load_definition
-from funnels.definition import Step, alike
+from funnels.definition import Step
 from stitchline.errors import DefinitionError
 
 SIGNUP: dict[str, Any] = {
@@ -76,16 +76,30 @@ def test_bounds(since: str, until: str, bounds: tuple[datetime, datetime]) -> No
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
-        ({"order": "strict"}, "order", "not supported yet"),
-        ({"order": "any"}, "order", "not supported yet"),
         ({"order": "random"}, "order", "'ordered'"),
-        ({"exclude": [{"event": "Refunded", "from_step": 0, "to_step": 1}]}, "exclude", "not supported yet"),
-        ({"hold": ["properties.plan"]}, "hold", "not supported yet"),
-        ({"attribution": "last_touch"}, "attribution", "'first_touch'"),
+        ({"exclude": [{"event": "Refunded", "from_step": 1, "to_step": 1}]}, "", "exclude[0]: from_step and to_step"),
+        ({"exclude": [{"event": "Refunded", "from_step": 0, "to_step": 2}]}, "", "exclude[0]: from_step and to_step"),
+        ({"exclude": [{"event": "Refunded", "to_step": 1}]}, "exclude[0].from_step", "is missing: add it"),
+        ({"hold": ["plan"]}, "hold[0]", "write properties.KEY"),
+        ({"attribution": "middle_touch"}, "attribution", "'first_touch'"),
+        ({"attribution": {"step": 2}}, "", "there is no step 2"),
+        ({"count": "some"}, "count", "'uniques' or 'totals'"),
+        ({"top": 0}, "top", "greater than or equal to 1"),
+        ({"time_zone": "Europe/Bärlin"}, "time_zone", "write one like Europe/Berlin"),
+        ({"time_zone": "../UTC"}, "time_zone", "write one like Europe/Berlin"),
+        ({"compare": "previous_period"}, "", "compare needs since and until"),
+        ({"steps": [{"event": "View", "optional": True}]}, "", "the first step cannot be optional"),
+        (
+            {"order": "any", "steps": [{"event": "View"}, {"event": "Order", "optional": True}]},
+            "",
+            "cannot be optional",
+        ),
+        ({"steps": [{"event": "View", "any_of": [{"event": "Order"}]}]}, "steps[0].event", "beside any_of"),
+        ({"steps": [{"any_of": [{"event": "A"}], "where": {"path": "/"}}]}, "steps[0].where", "beside any_of"),
+        ({"steps": [{"any_of": []}]}, "steps[0].event", "is missing: add it"),
         ({"by": "household"}, "by", "'person', 'session' or 'device'"),
         ({"steps": []}, "steps", "at least 1"),
         ({"steps": [{"event": "View"}] * 21}, "steps", "at most 20"),
-        ({"steps": [{"event": "View"}] * 9}, "steps", "tell them apart with where"),
         ({"steps": [{"event": ""}]}, "steps[0].event", "at least 1 character"),
         ({"steps": [{"event": "View"}, {}]}, "steps[1].event", "is missing: add it"),
         ({"steps": [{"event": "View", "were": {}}]}, "steps[0].were", "did you mean where?"),
@@ -107,8 +121,31 @@ def test_bounds(since: str, until: str, bounds: tuple[datetime, datetime]) -> No
         ({"steps": [{"event": "View", "where": {"utm_source; --": "x"}}]}, "steps[0].where", "write properties.KEY"),
         ({"steps": [{"event": "View", "where": {"path": 5}}]}, "steps[0].where", "path is text"),
         ({"steps": [{"event": "View", "where": {"is_background": "no"}}]}, "steps[0].where", "true or false"),
-        ({"steps": [{"event": "View", "where": {"properties.n": [1]}}]}, "steps[0].where", "only equality"),
-        ({"steps": [{"event": "View", "where": {"properties.n": {"gt": 1}}}]}, "steps[0].where", "only equality"),
+        *(
+            ({"steps": [{"event": "View", "where": {field: asked}}]}, "steps[0].where", words)
+            for field, asked, words in [
+                ("properties.n", [1], "write a value, or a test"),
+                ("properties.n", {}, "an empty object asks nothing"),
+                ("properties.n", {"gt": 1}, "'gt' is no test: write equals, not, in"),
+                ("properties.n", {"in": 1}, "in takes a list"),
+                ("properties.n", {"in": []}, "in takes a list of one or more values"),
+                ("properties.n", {"equals": [1]}, "equals takes one value"),
+                ("properties.n", {"greater": "many"}, "greater takes a number, or a time"),
+                ("properties.n", {"greater": True}, "greater takes a number, or a time"),
+                ("properties.n", {"contains": 5}, "contains takes text"),
+                ("properties.n", {"exists": 1}, "exists takes true or false"),
+                ("path", {"greater": 5}, "path is text"),
+                ("path", {"in": ["/", 5]}, "path is text"),
+                ("is_background", {"contains": "x"}, "is no text"),
+                ("session.page_count", "5", "session.page_count is a number"),
+                ("session.page_count", {"less": "5"}, "less takes a number"),
+                ("session.started_at", {"less": 5}, "less takes a time"),
+                ("session.colour", "red", "is no field of a session"),
+                ("person.colour", "red", "is no field of a person"),
+                ("person.traits.", "red", "no path of keys"),
+                ("person.is_known", "yes", "person.is_known is true or false"),
+            ]
+        ),
         ({"name": "\ud800"}, "name", "unicode"),
     ],
 )
@@ -117,6 +154,55 @@ def test_refusals_name_the_field_and_say_what_to_do(changes: dict[str, Any], fie
     place = str(error.facts["field"])
     assert place == field or (field and place.startswith(field + ".")), str(error)
     assert words in str(error)
+
+
+def test_every_rule_is_read_and_written_again() -> None:
+    text = json.dumps(
+        SIGNUP
+        | {
+            "steps": [
+                {"event": "View", "where": {"properties.n": {"at_least": 2, "not_in": [3, "4", None]}}},
+                {
+                    "any_of": [{"event": "Cart", "where": {"person.traits.plan": "pro"}}, {"event": "Wish"}],
+                    "name": "keeps",
+                },
+                {"event": "Coupon", "where": {}, "optional": True},
+                {"event": "Order", "where": {"session.page_count": {"greater": 1.5}}},
+            ],
+            "exclude": [{"event": "Refunded", "where": {"path": {"contains": "/"}}, "from_step": 0, "to_step": 3}],
+            "count": "totals",
+            "attribution": {"step": 1},
+            "top": 5,
+            "hold": ["properties.product"],
+            "time_zone": "Europe/Berlin",
+            "since": "2025-06-01",
+            "until": "2025-06-30",
+            "compare": "previous_period",
+        }
+    )
+    definition = load_definition(text)
+    assert definition.since == datetime(2025, 5, 31, 22, tzinfo=UTC)
+    assert definition.until == datetime(2025, 6, 30, 22, tzinfo=UTC)
+    assert [step.label for step in definition.steps] == ["View", "keeps", "Coupon", "Order"]
+    assert load_definition(definition.model_dump_json()) == definition
+    assert load_definition(definition.model_copy(update={"name": "again"}).model_dump_json()).steps == definition.steps
+
+
+def test_a_step_of_several_events_is_called_by_them() -> None:
+    step = Step.model_validate({"any_of": [{"event": "A"}, {"event": "B"}, {"event": "A", "where": {"path": "/"}}]})
+    assert step.label == "A or B"
+
+
+@pytest.mark.parametrize(
+    ("since", "first"),
+    [
+        ("2025-03-30T02:00:00", datetime(2025, 3, 30, 1, tzinfo=UTC)),  # an hour that the clocks leave out
+        ("2025-10-26", datetime(2025, 10, 25, 22, tzinfo=UTC)),
+        ("2025-06-01T00:00:00Z", datetime(2025, 6, 1, tzinfo=UTC)),
+    ],
+)
+def test_times_without_an_offset_are_of_the_time_zone(since: str, first: datetime) -> None:
+    assert load_definition(json.dumps(SIGNUP | {"time_zone": "Europe/Berlin", "since": since})).since == first
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -146,21 +232,3 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.json").write_bytes(b'{"name": "caf\xe9"}')
     with pytest.raises(DefinitionError, match=r"latin\.json: is not JSON"):
         load_definition(tmp_path / "latin.json")
-
-
-def test_steps_that_one_event_could_fill() -> None:
-    def steps(*wheres: Any) -> list[Step]:
-        return [Step.model_validate(w if isinstance(w, dict) else {"event": w}) for w in wheres]
-
-    def order(**where: Any) -> dict[str, Any]:
-        return {"event": "Order", "where": {f"properties.{key}": value for key, value in where.items()}}
-
-    assert alike(steps("View", "Order")) == []
-    assert alike(steps("Order", "View", "Order")) == [[0, 2]]
-    assert alike(steps(order(plan="pro"), order(plan="free"))) == []
-    assert alike(steps(order(n=1), order(n=1.0))) == [[0, 1]]
-    assert alike(steps(order(n=1), order(n=True), order(n="1"))) == []
-    assert alike(steps(order(n=None), order(n="x"))) == []
-    # The third could be either of the first two, which makes all three compete.
-    assert alike(steps(order(plan="pro"), order(plan="free"), order(country="DE"))) == [[0, 1, 2]]
-    assert alike(steps(order(plan="pro"), {"event": "Order", "where": {'properties."plan"': "free"}})) == []

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from funnels import FunnelDefinition
-from funnels.query import compile_funnel
+from funnels.rows import compile_rows
 from tests.funnels.conftest import Ask
 from tests.funnels.worlds import Event, Override, Session, World, alone, at, counts, fill
 
@@ -43,6 +43,8 @@ def test_counts_conversions_and_times(ask: Ask) -> None:
                 "step": "View",
                 "count": 5,
                 "conversion": 1.0,
+                "conversion_low": None,
+                "conversion_high": None,
                 "conversion_from_start": 1.0,
                 "dropped": 1,
                 "still_open": 0,
@@ -53,6 +55,8 @@ def test_counts_conversions_and_times(ask: Ask) -> None:
                 "step": "Cart",
                 "count": 4,
                 "conversion": 0.8,
+                "conversion_low": pytest.approx(0.3755, abs=1e-4),  # of 4 of 5, by Wilson's formula
+                "conversion_high": pytest.approx(0.9638, abs=1e-4),
                 "conversion_from_start": 0.8,
                 "dropped": 3,
                 "still_open": 0,
@@ -63,6 +67,8 @@ def test_counts_conversions_and_times(ask: Ask) -> None:
                 "step": "Order",
                 "count": 1,
                 "conversion": 0.25,
+                "conversion_low": pytest.approx(0.0456, abs=1e-4),
+                "conversion_high": pytest.approx(0.6994, abs=1e-4),
                 "conversion_from_start": 0.2,
                 "dropped": 0,
                 "still_open": 0,
@@ -72,6 +78,15 @@ def test_counts_conversions_and_times(ask: Ask) -> None:
         ],
         "as_of": "2026-06-01T12:00:00Z",
         "breakdown": [],
+        "conversion_seconds": {
+            "median": 110.0,
+            "p90": 110.0,
+            "histogram": [
+                *({"from_seconds": 10.0 * bar, "to_seconds": 10.0 * bar + 10, "count": 0} for bar in range(11)),
+                {"from_seconds": 110.0, "to_seconds": 120.0, "count": 1},
+            ],
+        },
+        "previous": None,
     }
 
 
@@ -350,7 +365,7 @@ def test_breakdown_of_values_that_are_not_text(ask: Ask) -> None:
 def test_no_join_compares_all_with_all(con: duckdb.DuckDBPyConnection, by: str, steps: list[str]) -> None:
     fill(con, World())
     definition = {"steps": [{"event": step} for step in steps], "by": by, "breakdown": "path", "until": "2025-06-30"}
-    query = compile_funnel(FunnelDefinition.model_validate(definition))
+    query = compile_rows([FunnelDefinition.model_validate(definition)])
     rows = con.execute("explain " + query.sql, query.parameters).fetchall()
     plan = "\n".join(row[1] for row in rows)
     assert "HASH_JOIN" in plan

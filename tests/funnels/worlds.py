@@ -38,6 +38,7 @@ class Event:
     is_bot: bool = False
     is_background: bool = False
     offset: int = 0
+    type: str = "track"
 
     @property
     def person_then(self) -> str:
@@ -53,6 +54,12 @@ class Session:
     first: tuple[datetime, str]
     last: tuple[datetime, str]
     is_bot: bool = False
+    browser: str | None = None
+    page_count: int = 0
+
+    @property
+    def started_at(self) -> datetime:
+        return self.first[0]
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def fill(con: duckdb.DuckDBPyConnection, world: World) -> None:
         [
             {
                 "message_id": event.message_id,
-                "type": "track",
+                "type": event.type,
                 "name": event.name,
                 "anonymous_id": event.device,
                 "user_id": event.user,
@@ -128,7 +135,8 @@ def fill(con: duckdb.DuckDBPyConnection, world: World) -> None:
                 "started_at": session.first[0],
                 "ended_at": session.last[0],
                 "event_count": 1,
-                "page_count": 0,
+                "page_count": session.page_count,
+                "browser": session.browser,
                 "start_reason": "first",
                 "is_bot": session.is_bot,
                 "revision": 0,

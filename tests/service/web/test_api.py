@@ -111,6 +111,43 @@ def test_a_wrong_definition_is_explained(reading_api: httpx.Client, body: bytes,
     assert says in answer.json()["error"]
 
 
+def test_who_is_behind_a_number_and_what_they_did_next(reading_api: httpx.Client) -> None:
+    (definition,) = reading_api.get("/api/funnels").json()
+    count = reading_api.post("/api/funnel", json=definition).json()["steps"][0]["count"]
+    question = {"definition": definition, "step": 0, "limit": 1}
+    page = reading_api.post("/api/funnel/people", json=question).json()
+    found = list(page["people"])
+    while page["after"] is not None:
+        page = reading_api.post("/api/funnel/people", json=question | {"after": page["after"]}).json()
+        found += page["people"]
+    assert len({one["subject"] for one in found}) == len(found) == count
+    assert all(one["entered_at"] == one["reached_at"] for one in found)
+    text = reading_api.post("/api/funnel/people", json=question, headers={"Accept": "text/csv"})
+    assert text.headers["content-type"].startswith("text/csv")
+    assert text.text.splitlines()[0] == "subject,entered_at,reached_at"
+    assert text.text.splitlines()[1].startswith(found[0]["subject"])
+    for path in ("/api/funnel/people", "/api/funnel/next"):
+        refused = reading_api.post(path, json=question | {"step": 9})
+        assert refused.status_code == 422
+        assert "has no step 9" in refused.json()["error"]
+    told = reading_api.post("/api/funnel/next", json=question | {"limit": 5})
+    assert told.status_code == 200
+
+
+def test_trends_and_retention(reading_api: httpx.Client) -> None:
+    (definition,) = reading_api.get("/api/funnels").json()
+    event = definition["steps"][0]["event"]
+    trend = {"events": [{"event": event}], "since": "2026-01-01", "until": "2026-12-31", "interval": "week"}
+    answer = reading_api.post("/api/trend", json=trend).json()
+    assert len(answer["periods"]) == len(answer["series"][0]["counts"]) == 53
+    assert answer["series"][0]["total"] > 0
+    asked = {"start": {"event": event}, "back": {"event": event}, "since": "2026-01-01", "until": "2026-12-31"}
+    cohorts = reading_api.post("/api/retention", json=asked).json()["cohorts"]
+    assert sum(cohort["size"] for cohort in cohorts) > 0
+    refused = reading_api.post("/api/trend", json={"events": [{"event": event}]})
+    assert refused.status_code == 422
+
+
 def test_the_named_funnels(reading_api: httpx.Client) -> None:
     (definition,) = reading_api.get("/api/funnels").json()
     assert definition["name"] == "purchase"
@@ -259,6 +296,8 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/dead-letters",
         "/api/experiments",
         "/api/funnel",
+        "/api/funnel/next",
+        "/api/funnel/people",
         "/api/funnels",
         "/api/identity",
         "/api/identity/audit",
@@ -272,12 +311,14 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/marts/refresh",
         "/api/marts/rollback",
         "/api/reconcile",
+        "/api/retention",
         "/api/sessions",
         "/api/sessions/{session_id}",
         "/api/spend/files",
         "/api/spend/rates",
         "/api/sql",
         "/api/state",
+        "/api/trend",
         "/health/live",
         "/health/ready",
         "/metrics",
