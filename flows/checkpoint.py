@@ -295,6 +295,7 @@ class Checkpointer:
             tables.append_dead_letters(con, letters)
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.gone)
             tables.change_overrides(con, stitching.cuts, stitching.overrides)
+            self._warehouse.moved.note([*stitching.cuts["anonymous_id"], *stitching.overrides["anonymous_id"]])
             self._bots.note(events)
             # With a backlog ahead there is better to do than to look.
             written.looked_for_bots = not is_bulk and self._bots.look(con)
