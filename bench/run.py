@@ -19,10 +19,11 @@ import duckdb
 import numpy as np
 from rich.console import Console
 
-from bench import anomalies, devices, identity, late, latency, machine, marts
+from bench import anomalies, devices, funnels, identity, late, latency, machine, marts
 from bench.anomalies import Anomalies
 from bench.devices import Devices
 from bench.flow import FlowRun, run_flow, run_reconcile, running_service
+from bench.funnels import Funnels
 from bench.identity import Identity
 from bench.late import LATE_SHARE, Late
 from bench.latency import Latency
@@ -36,7 +37,7 @@ EVENTS_PER_DEVICE = 20
 LARGE = 10_000_000
 RUNS = 2  # with and without users, in turn; the better of each counts
 YARDSTICK_RUNS = 3  # before the flow and again after it; the best counts
-PARTS = ("throughput", "late", "devices", "identity", "marts", "anomalies")
+PARTS = ("throughput", "late", "devices", "identity", "marts", "anomalies", "funnels")
 HOME = Path(".stitchline/bench")
 
 console = Console(stderr=True, highlight=False)
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
         "identity": lambda: identity.report(description, _identity()),
         "marts": lambda: marts.report(description, _marts()),
         "anomalies": lambda: anomalies.report(description, _anomalies()),
+        "funnels": lambda: funnels.report(description, _funnels()),
     }
     for part, (name, measured) in zip(PARTS, sections.items(), strict=True):
         if part not in given.parts:
@@ -192,6 +194,21 @@ def _late(events: int) -> Late:
     )
     if reconciled.differing:
         raise RuntimeError("the flow is wrong: its sessions are not those of the batch definition")
+    return measured
+
+
+def _funnels() -> Funnels:
+    shutil.rmtree(HOME, ignore_errors=True)
+    try:
+        measured = funnels.measure(HOME)
+    finally:
+        shutil.rmtree(HOME, ignore_errors=True)
+    console.print(
+        f"store {min(measured.store):.2f} s, chDB {min(measured.chdb):.2f} s; refreshed in p50 "
+        f"{1000 * measured.refresh(50):.0f} ms, p95 {1000 * measured.refresh(95):.0f} ms"
+    )
+    if not measured.same:
+        raise RuntimeError("the store is wrong: what is watched is not what the same question says")
     return measured
 
 

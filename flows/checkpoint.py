@@ -294,6 +294,7 @@ class Checkpointer:
             tables.append_dead_letters(con, letters)
             tables.append_identity(con, stitching.facts, stitching.verdicts, stitching.gone)
             tables.change_overrides(con, stitching.cuts, stitching.overrides)
+            self._warehouse.moved.note([*stitching.cuts["anonymous_id"], *stitching.overrides["anonymous_id"]])
             self._bots.note(events)
             self._bots.name(con)
             save_progress(con, list(progress.values()))

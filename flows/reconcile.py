@@ -435,7 +435,7 @@ def reconcile(
             sessions, found = _compare_together(warehouse, con, rules, since, begun=True)
             if found:
                 warehouse.repairs += 1  # before it is certain: a commit may be there although it is said to have failed
-                repair(con, rules)
+                warehouse.moved.note(repair(con, rules))
             result = told(sessions, found)
             _note(con, result, since)
             _drop_temporary(con)
@@ -483,8 +483,9 @@ def _note(con: duckdb.DuckDBPyConnection, result: Reconciliation, since: datetim
         con.execute(_NOTE, {name: getattr(result, name) for name in names})
 
 
-def repair(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
-    """Puts the expected sessions in the place of those that `compare` found differing, on the same connection."""
+def repair(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> list[str]:
+    """Puts the expected sessions in the place of those that `compare` found differing, on the same connection. Returns
+    the devices that were told other persons of."""
     con.execute(_MENDED, {"gap": rules.sessions.longest_gap})
     mended = con.execute("select * from mended").pl()
     replaced = con.execute(_REPLACED).pl()
@@ -493,7 +494,8 @@ def repair(con: duckdb.DuckDBPyConnection, rules: FlowRules) -> None:
     strangers = con.execute(
         "select distinct anonymous_id from differing where list_contains(columns, 'person_id')"
     ).pl()
+    devices = strangers["anonymous_id"]
     if not strangers.is_empty():
-        devices = strangers["anonymous_id"]
         overrides = overrides_of(con, rules.legal, rules.sessions.logout_events, devices, rules.links)
         tables.replace_overrides(con, devices.to_list(), overrides)
+    return devices.to_list()

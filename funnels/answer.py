@@ -13,7 +13,8 @@ import numpy.typing as npt
 from funnels.definition import FunnelDefinition
 from funnels.result import Bin, BreakdownResult, ConversionTimes, StepResult
 from funnels.rows import MICROSECOND, micros_of
-from funnels.walk import NEVER, Entries, Ints
+from funnels.tally import Tally, Times, bars, tally
+from funnels.walk import Entries, Ints
 
 NO_VALUE: Final = "(none)"
 """What a breakdown shows for null."""
@@ -32,35 +33,33 @@ _SECONDS: Final = tuple(
 """How wide a bar may be: what people count time in."""
 
 
-def steps_of(entries: Entries, definition: FunnelDefinition, as_of: datetime | None) -> tuple[StepResult, ...]:
-    """What became of the entries, step by step. Windows that reach `as_of` or further are open; all, without it."""
-    steps = definition.steps
-    last = max(place for place, step in enumerate(steps) if not step.optional)
-    is_open = np.ones(len(entries), np.bool_)
-    if as_of is not None:
-        is_open = entries.began + definition.window // MICROSECOND >= micros_of(as_of)
-    counts = [int(np.count_nonzero(entries.at[:, place] != NEVER)) for place in range(len(steps))]
+def tally_of(entries: Entries, definition: FunnelDefinition, as_of: datetime | None) -> Tally:
+    """What became of the entries. Windows that reach `as_of` or further are open; all, without it."""
+    known = None if as_of is None else micros_of(as_of)
+    return tally(entries, _required(definition), definition.window // MICROSECOND, known)
+
+
+def steps_of(told: Tally, definition: FunnelDefinition) -> tuple[StepResult, ...]:
+    """What became of the entries, step by step."""
+    required = _required(definition)
     results = []
     before = 0
-    for place, step in enumerate(steps):
-        count, behind, stopped = counts[place], 0, 0
-        if not step.optional and place < last:
-            stayed = entries.reached == place + 1
-            behind, stopped = int(np.count_nonzero(stayed & is_open)), int(np.count_nonzero(stayed & ~is_open))
-        low, high = wilson(count, counts[before]) if place else (None, None)
-        median, p90 = _quantiles(_seconds(entries, before, place)) if place else (None, None)
+    for place, step in enumerate(definition.steps):
+        count = told.counts[place]
+        ends = place in required[:-1]
+        low, high = wilson(count, told.counts[before]) if place else (None, None)
         results.append(
             StepResult(
                 step=step.label,
                 count=count,
-                conversion=count / counts[before] if counts[before] else None,
+                conversion=count / told.counts[before] if told.counts[before] else None,
                 conversion_low=low,
                 conversion_high=high,
-                conversion_from_start=count / counts[0] if counts[0] else None,
-                dropped=stopped,
-                still_open=behind,
-                median_seconds=median,
-                p90_seconds=p90,
+                conversion_from_start=count / told.counts[0] if told.counts[0] else None,
+                dropped=told.over[place] if ends else 0,
+                still_open=told.open[place] if ends else 0,
+                median_seconds=_seconds(told.times[place].median) if place else None,
+                p90_seconds=_seconds(told.times[place].p90) if place else None,
             )
         )
         if not step.optional:
@@ -68,16 +67,15 @@ def steps_of(entries: Entries, definition: FunnelDefinition, as_of: datetime | N
     return tuple(results)
 
 
-def conversion_times(entries: Entries, definition: FunnelDefinition) -> ConversionTimes | None:
-    """How long those took from the first step to the last required one; None for a funnel of one step."""
-    last = max(place for place, step in enumerate(definition.steps) if not step.optional)
+def conversion_times(entries: Entries, told: Tally, definition: FunnelDefinition) -> ConversionTimes | None:
+    """How long those took from their first event to the last required step; None for a funnel of one step."""
+    last = _required(definition)[-1]
     if not last:
         return None
-    seconds = _seconds(entries, 0, last)
-    if definition.order == "any":
-        seconds = (entries.at[:, last] - entries.began)[entries.at[:, last] != NEVER] / 1e6
-    median, p90 = _quantiles(seconds)
-    return ConversionTimes(median=median, p90=p90, histogram=_histogram(seconds))
+    times = told.times[0]
+    return ConversionTimes(
+        median=_seconds(times.median), p90=_seconds(times.p90), histogram=_histogram(entries, last, times)
+    )
 
 
 def parts_of(
@@ -90,17 +88,13 @@ def parts_of(
     top, rest = ranked[: definition.top], ranked[definition.top :]
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(sizes)
-    parts = [
-        BreakdownResult(
-            value=names[code],
-            steps=steps_of(entries.pick(order[ends[code] - sizes[code] : ends[code]]), definition, as_of),
-        )
-        for code in top
-    ]
+    parts = [(names[code], entries.pick(order[ends[code] - sizes[code] : ends[code]])) for code in top]
     if rest:
-        others = entries.pick(np.isin(codes, rest))
-        parts.append(BreakdownResult(value=OTHER, steps=steps_of(others, definition, as_of)))
-    return tuple(parts)
+        parts.append((OTHER, entries.pick(np.isin(codes, rest))))
+    return tuple(
+        BreakdownResult(value=name, steps=steps_of(tally_of(part, definition, as_of), definition))
+        for name, part in parts
+    )
 
 
 def wilson(count: int, of: int) -> tuple[float, float] | tuple[None, None]:
@@ -126,28 +120,22 @@ def by_text(values: npt.NDArray[np.int32], shown: Sequence[str]) -> tuple[Ints, 
     return table[values], list(places)
 
 
-def _seconds(entries: Entries, first: int, second: int) -> npt.NDArray[np.float64]:
-    """From one step to another, of those who reached the second."""
-    some = entries.at[:, second] != NEVER
-    seconds: npt.NDArray[np.float64] = (entries.at[some, second] - entries.at[some, first]) / 1e6
-    return seconds
+def _required(definition: FunnelDefinition) -> list[int]:
+    """Positions of the steps that may not be left out."""
+    return [place for place, step in enumerate(definition.steps) if not step.optional]
 
 
-def _quantiles(seconds: npt.NDArray[np.float64]) -> tuple[float, float] | tuple[None, None]:
-    """Median and p90, interpolated."""
-    if not len(seconds):
-        return None, None
-    median, p90 = np.quantile(seconds, [0.5, 0.9])
-    return float(median), float(p90)
+def _seconds(micros: float | None) -> float | None:
+    return None if micros is None else micros / 1e6
 
 
-def _histogram(seconds: npt.NDArray[np.float64]) -> tuple[Bin, ...]:
+def _histogram(entries: Entries, last: int, times: Times) -> tuple[Bin, ...]:
     """How many took how long: bars of one width, from 0 on."""
-    if not len(seconds):
+    if not times.count:
         return ()
-    longest = float(seconds.max())
+    longest = times.longest / 1e6
     width = next((width for width in _SECONDS if longest < width * _BINS), math.ceil((longest + 1) / _BINS))
-    counts = np.bincount((seconds // width).astype(np.int64))
+    counts = bars(entries, last, width * 1_000_000, times.longest)
     return tuple(
         Bin(from_seconds=place * width, to_seconds=(place + 1) * width, count=int(count))
         for place, count in enumerate(counts)

@@ -120,8 +120,8 @@ def compile_rows(
     columns = {"subject": f"hash({subject})", "micros": "epoch_us(e.event_at)"}
     for number, definition in enumerate(definitions):
         times = " and ".join(_times(definition, bind)) if len(definitions) > 1 else ""
-        columns |= {f"{name}_{number}": sql for name, sql in _columns(definition, times, bind).items()}
-    if any(_tells_apart(definition) for definition in definitions) or with_ids:
+        columns |= {f"{name}_{number}": sql for name, sql in columns_sql(definition, times, bind).items()}
+    if any(tells_apart(definition) for definition in definitions) or with_ids:
         columns["message_id"] = "e.message_id"
     if with_ids:
         columns["id"] = subject
@@ -164,7 +164,7 @@ def _attributed(definition: FunnelDefinition) -> int | Literal["first", "last"]:
     return "first" if definition.attribution == "first_touch" else "last"
 
 
-def _columns(definition: FunnelDefinition, times: str, bind: Binder) -> dict[str, str]:
+def columns_sql(definition: FunnelDefinition, times: str, bind: Binder) -> dict[str, str]:
     """What the event is in the funnel, by name; it is nothing there outside of `times`, if there are any."""
     bits = [
         f"case when {matches_sql(step.matches, bind)} then {1 << position} else 0 end"
@@ -216,7 +216,7 @@ def _bounds(definitions: Sequence[FunnelDefinition], bind: Binder) -> Iterator[s
 def _span(definitions: Sequence[FunnelDefinition]) -> tuple[datetime | None, datetime | None]:
     """The first and the last instant that any of `definitions` asks for, if there is one."""
     since = [definition.since for definition in definitions if definition.since is not None]
-    last = [_latest(definition.until, definition.window) for definition in definitions if definition.until is not None]
+    last = [latest_of(asked.until, asked.window) for asked in definitions if asked.until is not None]
     return (
         min(since) if len(since) == len(definitions) else None,
         max(last) if len(last) == len(definitions) else None,
@@ -227,10 +227,10 @@ def _times(definition: FunnelDefinition, bind: Binder) -> Iterator[str]:
     if definition.since is not None:
         yield f"e.event_at >= {bind(definition.since)}"
     if definition.until is not None:
-        yield f"e.event_at <= {bind(_latest(definition.until, definition.window))}"
+        yield f"e.event_at <= {bind(latest_of(definition.until, definition.window))}"
 
 
-def _latest(until: datetime, window: timedelta) -> datetime:
+def latest_of(until: datetime, window: timedelta) -> datetime:
     """The last instant that an entry begun before `until` can use."""
     try:
         return until + window
@@ -238,7 +238,7 @@ def _latest(until: datetime, window: timedelta) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _tells_apart(definition: FunnelDefinition) -> bool:
+def tells_apart(definition: FunnelDefinition) -> bool:
     """Whether it matters which of simultaneous events comes first: not where each can fill one step only."""
     names = [name for step in definition.steps for name in {match.event for match in step.matches}]
     return definition.order == "strict" or bool(definition.breakdown) or len(set(names)) < len(names)

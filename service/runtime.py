@@ -23,7 +23,9 @@ import uvicorn
 from batch_marts.experiments import Experiment, load_experiments
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
-from funnels.definition import FunnelDefinition, definitions
+from funnels import FunnelDefinition, FunnelResult, run_funnel
+from funnels.definition import definitions
+from funnels.store import Store, WatchedFunnels
 from identity.rebuild import Judged
 from service import forgetting, people, spend
 from service.anomalies import Anomalies
@@ -138,6 +140,8 @@ class Service:
         try:
             if forgetting.finish(self.warehouse):
                 log.info("the warehouse was written anew, since a person was forgotten")
+            self._store = Store(self.warehouse, settings.warehouse.funnel_bytes)
+            self._watched = WatchedFunnels(self._store)
             self.flow = Flow(settings, self.warehouse, addresses.redis_url, addresses.bootstrap, stopping)
         except BaseException:
             self.warehouse.close()
@@ -168,6 +172,7 @@ class Service:
         self._flow = threading.Thread(target=self._run_flow, name="flow", daemon=True)
 
     def __enter__(self) -> Service:
+        self._store.start()
         self._web.start()
         self._flow.start()
         schedule, spend_folder = self._settings.schedule, self._settings.spend.folder
@@ -199,6 +204,7 @@ class Service:
         self._app.state.live.close()
         self._server.should_exit = True
         self._web.join(timeout=10)
+        self._store.close()
         self.flow.close()
         self.warehouse.close()
         address_file(self._settings.warehouse.path).unlink(missing_ok=True)
@@ -222,6 +228,12 @@ class Service:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return self._funnels
+
+    def ask_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        return run_funnel(con, definition, follows=self._store.follow)
+
+    def watch_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        return self._watched.result(con, definition)
 
     def experiments(self) -> Sequence[Experiment]:
         return self._experiments

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
 from zoneinfo import available_timezones
 
+import psutil
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -109,6 +110,15 @@ def _size(text: str) -> str:
     return text
 
 
+def _bytes(size: str) -> int:
+    """What a `_size` is; a share is one of the machine's memory."""
+    number, unit = re.fullmatch(r"([\d.]+) ?(\S+)", size).groups()  # type: ignore[union-attr]
+    if unit == "%":
+        return int(float(number) / 100 * psutil.virtual_memory().total)
+    base = 1024 if "i" in unit.lower() else 1000
+    return int(float(number) * base ** (1 + "KMGT".index(unit[0].upper())))
+
+
 class RedisSettings(_Section):
     url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         default=None, description="redis://… or rediss://… address. Empty: a Valkey of Stitchline's own is started."
@@ -126,11 +136,20 @@ class WarehouseSettings(_Section):
     memory_limit_alone: Annotated[str, AfterValidator(_size)] = Field(
         default="1200MB", description="The same for a command that opens the file itself, as no service holds it."
     )
+    funnel_memory_limit: Annotated[str, AfterValidator(_size)] = Field(
+        default="2GB",
+        description="What the events may take that a service keeps in memory for funnels, 25 to 40 bytes each; twice "
+        "as much while they are read, half as much for what conditions said. Beyond, and with 0MB, SQL answers.",
+    )
     threads: int | None = Field(
         default=None,
         ge=1,
         description="DuckDB's. Empty: half the cores; with all of them a checkpoint costs half as much CPU again.",
     )
+
+    @property
+    def funnel_bytes(self) -> int:
+        return _bytes(self.funnel_memory_limit)
 
 
 class SessionSettings(_Section):

@@ -15,7 +15,8 @@ import httpx
 from batch_marts.experiments import Experiment, load_experiments
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
-from funnels.definition import FunnelDefinition, definitions
+from funnels import FunnelDefinition, FunnelResult, run_funnel
+from funnels.definition import definitions
 from identity.graph import Graph
 from identity.rebuild import Judged
 from service import forgetting, people, spend
@@ -45,6 +46,12 @@ class Unserved:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return ()
+
+    def ask_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        return run_funnel(con, definition)
+
+    def watch_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        return run_funnel(con, definition)
 
     def experiments(self) -> Sequence[Experiment]:
         return load_experiments(self.settings.experiments)

@@ -25,6 +25,7 @@ from typing import Any, Final
 import duckdb
 import psutil
 
+from sinks.moved import Moved
 from stitchline.errors import StitchlineError, WarehouseError, WarehouseHeld, WarehouseTooNew, WarehouseUnwritable
 
 SCHEMA_VERSION: Final = 7
@@ -101,6 +102,10 @@ class Warehouse:
         self._writer = self.reader()
         self.repairs = 0
         """How often sessions were rewritten by other than the flow."""
+        self.moved = Moved()
+        """Devices that transactions told other persons of."""
+        self.openings = 1
+        """How often the file was opened; another one may have taken its place."""
         row = self._writer.execute("select warehouse_id, generation from stream.warehouse").fetchone()
         assert row is not None
         self.warehouse_id, self.generation = row
@@ -214,6 +219,7 @@ class Warehouse:
                         self._writer.execute("rollback")
                     raise
                 self._writer.execute("commit" if keep else "rollback")
+                self.moved.commit()
             except _FILE_ERRORS as error:
                 self._broken = self._broken or isinstance(error, duckdb.FatalException)
                 raise _explained(error, self.path, "used") from error
@@ -247,6 +253,7 @@ class Warehouse:
                 path=self.path,
             ) from error
         self._connection, self._broken, self._bulk = connection, False, False
+        self.openings += 1
         self._writer = self.reader()
 
     def _is_read(self) -> bool:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, R
 from fastapi.concurrency import run_in_threadpool
 
 from flows.reconcile import Reconciliation
-from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
+from funnels import FunnelDefinition, FunnelResult, load_definition
 from identity.rebuild import Judged
 from service import experiments, forgetting, people
 from service.web import readings
@@ -117,7 +117,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """How many came how far through a funnel, with conversion, drop-out and times."""
         # `definition` is for the OpenAPI document: the text is read again by the rules that files are read by.
         with questions.reading("the funnel") as con:
-            return run_funnel(con, load_definition(text))
+            return view.ask_funnel(con, load_definition(text))
 
     @router.get("/api/funnels", tags=["funnels"])
     def funnels() -> list[FunnelDefinition]:

@@ -209,13 +209,16 @@ class LiveFeed:
         name = f"funnel:{definition.name}"
         self._definitions[name] = definition
         if name not in self._schedules:
-            read = self._query(lambda con: readings.read_funnel(con, self._definitions[name]))
+            read = self._query(lambda con: self._read_funnel(con, self._definitions[name]))
             self._schedules[name] = _Schedule(read, self._slow, self._tick)
         return (*_EVERYBODY, name)
 
     def _read_flow(self) -> Reading:
         self._state = self._view.flow_state()
         return readings.read_flow(self._state, datetime.now(UTC))
+
+    def _read_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> Reading:
+        return readings.read_funnel(self._view.watch_funnel(con, definition), definition)
 
     def _query(self, read: Callable[[duckdb.DuckDBPyConnection], Reading]) -> Callable[[], Reading]:
         def queried() -> Reading:

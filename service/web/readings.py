@@ -9,7 +9,7 @@ from urllib.parse import quote
 import duckdb
 
 from flows.reconcile import last_reconciliation
-from funnels import FunnelDefinition, run_funnel
+from funnels import FunnelDefinition, FunnelResult
 from service.web import wording
 from service.web.rows import iso_utc, query_rows
 from service.web.view import FlowState
@@ -166,9 +166,8 @@ def read_partitions(state: FlowState) -> Reading:
     }
 
 
-def read_funnel(con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> Reading:
-    """The funnel as of now: texts by step, and what each bar is made of, in percent of the first step."""
-    result = run_funnel(con, definition)
+def read_funnel(result: FunnelResult, definition: FunnelDefinition) -> Reading:
+    """A funnel: texts by step, and what each bar is made of, in percent of the first step."""
     texts: dict[str, str] = {}
     bars: list[dict[str, float]] = []
     first = result.steps[0].count

@@ -14,7 +14,7 @@ import duckdb
 from batch_marts.experiments import Experiment
 from flows.reconcile import Reconciliation
 from flows.rules import FlowRules
-from funnels import FunnelDefinition
+from funnels import FunnelDefinition, FunnelResult
 from identity.rebuild import Judged
 from service.anomalies import Anomalies
 from service.marts import Marts
@@ -100,6 +100,14 @@ class ServiceView(Protocol):
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         """The named funnel definitions that the page offers; the first one is shown first."""
+        ...
+
+    def ask_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        """The funnel as `con`, which is in no transaction, has it now."""
+        ...
+
+    def watch_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        """The same, of a funnel that is asked for over and over."""
         ...
 
     def experiments(self) -> Sequence[Experiment]:

@@ -98,6 +98,11 @@ def fill(con: duckdb.DuckDBPyConnection, world: World) -> None:
     with suppress(duckdb.TransactionException):
         con.rollback()
     con.begin()
+    put(con, world)
+
+
+def put(con: duckdb.DuckDBPyConnection, world: World) -> None:
+    """Adds `world` to what the warehouse holds."""
     _insert(
         con,
         "events",

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from batch_marts.experiments import Experiment
 from flows.reconcile import Reconciliation, compare
 from flows.rules import FlowRules
-from funnels import FunnelDefinition
+from funnels import FunnelDefinition, FunnelResult, run_funnel
 from identity.rebuild import Judged
 from service.anomalies import Anomalies
 from service.marts import Marts
@@ -65,6 +65,12 @@ class Shop:
 
     def funnels(self) -> Sequence[FunnelDefinition]:
         return self.definitions
+
+    def ask_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        return run_funnel(con, definition)
+
+    def watch_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        return run_funnel(con, definition)
 
     def experiments(self) -> Sequence[Experiment]:
         return self.trials

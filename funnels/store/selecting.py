@@ -1,0 +1,151 @@
+"""What a funnel asks of the store: by the names of events alone, or, where more is asked, by what SQL says of rows."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from funnels.condition_sql import Binder
+from funnels.definition import FunnelDefinition, Match
+from funnels.fields import parse_field
+from funnels.rows import columns_sql, latest_of, micros_of, tells_apart
+from funnels.store import reading
+from funnels.store.codes import Codes
+from funnels.store.collecting import Selection
+from funnels.store.contents import Contents
+
+Ints = npt.NDArray[np.int64]
+
+_LOOK_UP: Final = """
+select e.rowid as "row", {columns}
+from stream.events as e
+where e.rowid >= $first and e.name in (select unnest($names)) and not e.is_bot and ({asked})
+  and ($since::timestamptz is null or e.event_at >= $since) and ($until::timestamptz is null or e.event_at <= $until)
+"""
+_FOREVER: Final = np.iinfo(np.int64)
+
+
+class LookedUp:
+    """What SQL says of each row, as far as it was asked: arrays by row. It grows with the warehouse."""
+
+    def __init__(self, definition: FunnelDefinition) -> None:
+        self.names = _looked_up(definition)
+        self.shown: list[str] = []
+        """The text of each code of a value."""
+        self.next_row = 0
+        self.fills = np.zeros(0, np.int32)
+        self.voids = np.zeros(0, np.int32)
+        self.holds = np.zeros(0, np.uint64)
+        self.values: Codes = np.zeros(0, np.int32)
+        self._codes: dict[str, int] = {}
+        bind = Binder()
+        # Whether an event may lie between two steps is told by its kind, which the store knows.
+        asked_as = definition.model_copy(update={"order": "ordered"}) if definition.order == "strict" else definition
+        columns = columns_sql(asked_as, "", bind)
+        self._columns = tuple(columns)
+        asked = " or ".join(f"{name} <> 0" for name in columns if name in ("fills", "voids"))
+        told = ", ".join(f"{sql} as {name}" for name, sql in columns.items())
+        self._sql = _LOOK_UP.format(columns=told, asked=asked)
+        until = None if definition.until is None else latest_of(definition.until, definition.window)
+        self._values = {**bind.values, "since": definition.since, "until": until, "names": sorted(self.names)}
+        self.lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in use."""
+        return self.fills.nbytes + self.voids.nbytes + self.holds.nbytes + self.values.nbytes
+
+    def follow(self, con: duckdb.DuckDBPyConnection, end: int) -> None:
+        """Asks of the rows below `end` that were not asked of yet."""
+        if not self.names or end <= self.next_row:
+            return
+        self._grow(end)
+        for batch in con.execute(self._sql, {**self._values, "first": self.next_row}).to_arrow_reader(reading.AT_ONCE):
+            rows = batch["row"].to_numpy()
+            known = rows < end
+            for name in self._columns:
+                if name == "value":
+                    self.values[rows[known]] = self._encoded(batch[name])[known]
+                else:
+                    getattr(self, name)[rows[known]] = batch[name].to_numpy(zero_copy_only=False)[known]
+        self.next_row = end
+
+    def _grow(self, size: int) -> None:
+        for name in self._columns:
+            held = "values" if name == "value" else name
+            array = getattr(self, held)
+            if len(array) < size:
+                larger = np.full(max(size, len(array) * 9 // 8), -1 if held == "values" else 0, array.dtype)
+                larger[: len(array)] = array
+                setattr(self, held, larger)
+
+    def _encoded(self, texts: pa.Array) -> Codes:
+        """The code of each text, −1 for null."""
+        encoded = texts.dictionary_encode()
+        codes = []
+        for text in encoded.dictionary.to_pylist():
+            codes.append(self._codes.setdefault(text, len(self._codes)))
+            if codes[-1] == len(self.shown):
+                self.shown.append(text)
+        places = encoded.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
+        return np.array([*codes, -1], np.int32)[places]
+
+
+def answers(definition: FunnelDefinition) -> bool:
+    """Whether the store can answer `definition`: it knows events, and neither sessions nor what
+    persons are; nor, of events that no step names, what is held."""
+    named = [field for match in _matches(definition) for field in match.where]
+    named += [*definition.hold, *([definition.breakdown] if definition.breakdown else [])]
+    if definition.by == "session" or (definition.order == "strict" and definition.hold):
+        return False
+    return all(parse_field(name).source == "event" for name in named)
+
+
+def select(
+    con: duckdb.DuckDBPyConnection, contents: Contents, definition: FunnelDefinition, looked_up: LookedUp
+) -> Selection:
+    """What of `contents` belongs to `definition`. `looked_up` follows as far."""
+    names = sorted({match.event for match in _matches(definition)})
+    codes = dict(zip(names, contents.names.find(reading.hashes(con, names)).tolist(), strict=True))
+    fills, voids = np.zeros(len(contents.names), np.int64), np.zeros(len(contents.names), np.int64)
+    is_looked_up = np.zeros(len(contents.names), np.bool_)
+    for name, code in codes.items():
+        if code >= 0:
+            is_looked_up[code] = name in looked_up.names
+            for place, step in enumerate(definition.steps):
+                fills[code] |= any(match.event == name for match in step.matches) << place
+            for place, exclusion in enumerate(definition.exclude):
+                voids[code] |= (exclusion.event == name) << place
+    looked_up.follow(con, contents.next_row)
+    since, until = definition.since, definition.until
+    return Selection(
+        fills=fills,
+        voids=voids,
+        looked_up=is_looked_up,
+        row_fills=looked_up.fills,
+        row_voids=looked_up.voids,
+        holds=looked_up.holds,
+        values=looked_up.values,
+        since=_FOREVER.min if since is None else micros_of(since),
+        until=_FOREVER.max if until is None else micros_of(latest_of(until, definition.window)),
+        in_sequence=definition.order == "strict",
+        in_order=tells_apart(definition),
+    )
+
+
+def _matches(definition: FunnelDefinition) -> list[Match]:
+    return [*(match for step in definition.steps for match in step.matches), *definition.exclude]
+
+
+def _looked_up(definition: FunnelDefinition) -> frozenset[str]:
+    """The names of events of which the name alone does not say what is asked."""
+    every = _matches(definition)
+    if definition.hold:
+        return frozenset(match.event for match in every)
+    of_steps = {match.event for step in definition.steps for match in step.matches} if definition.breakdown else set()
+    return frozenset(of_steps | {match.event for match in every if match.where})

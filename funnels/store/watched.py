@@ -1,0 +1,126 @@
+"""A funnel that is watched: of each subject what became of it is kept, and only those whose events changed are followed
+again. The counts are made of what is kept, each time anew, in a pass over the subjects that takes some milliseconds."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Final
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from funnels.definition import FunnelDefinition
+from funnels.query import answer, run_funnel
+from funnels.result import FunnelResult
+from funnels.rows import rules_of, time_of
+from funnels.store.codes import Codes
+from funnels.store.contents import Contents
+from funnels.store.store import Looking, Store
+from funnels.walk import NEVER, Entries
+
+Ints = npt.NDArray[np.int64]
+
+_KEPT: Final = 16
+"""Funnels that are kept: what became of a million people in one of three steps takes 45 MB."""
+
+
+class Watched:
+    """`definition`, as the warehouse of `store` has it at each moment. Threads may share it."""
+
+    def __init__(self, store: Store, definition: FunnelDefinition) -> None:
+        self.definition = definition
+        self._store = store
+        self._rules = rules_of(definition)
+        self._lock = threading.Lock()
+        self._of: Contents | None = None
+        self._version = 0
+        self.followed = 0
+        """How many subjects were followed again, of which the events were others than before."""
+        self._began: Ints = np.empty(0, np.int64)
+        self._reached: Ints = np.empty(0, np.int64)
+        self._at: Ints = np.empty((0, self._rules.steps), np.int64)
+        self._values: Codes = np.empty(0, np.int32)
+
+    @classmethod
+    def keeps(cls, definition: FunnelDefinition) -> bool:
+        """Whether it is kept: that of which each subject has one result, and nothing of another period is asked."""
+        return definition.count == "uniques" and definition.compare is None
+
+    def refresh(self, con: duckdb.DuckDBPyConnection) -> FunnelResult | None:
+        """The funnel as `con` sees it now; None if the store cannot tell."""
+        with self._lock:
+            with self._store.looking(con, self.definition) as looking:
+                if looking is None:
+                    self._of = None
+                    return None
+                self._take_in(looking)
+                as_of, shown = looking.as_of, list(looking.looked_up.shown)
+            return answer(self._entries(), shown, self.definition, None if as_of is None else time_of(as_of))
+
+    def _entries(self) -> Entries:
+        """What is kept; without a breakdown together with those who never began, as leaving them out takes longer."""
+        if not self.definition.breakdown:
+            nowhere = np.empty(0, np.int64)
+            subjects = np.empty(0, np.uint64)
+            return Entries(subjects, self._began, self._reached, self._at, self._values, nowhere, nowhere)
+        some = np.flatnonzero(self._reached)
+        kept = (self._began[some], self._reached[some], self._at[some], self._values[some])
+        return Entries(some.astype(np.uint64), *kept, some, some)
+
+    def _take_in(self, looking: Looking) -> None:
+        changed = looking.changed_since(self._version) if self._of is looking.contents else None
+        self._make_room(looking.subject_count)
+        if changed is None:
+            self._reached[:] = 0
+            self._at[:] = NEVER
+            entries = looking.all(self._rules)
+        else:
+            self._reached[changed] = 0
+            self._at[changed] = NEVER
+            entries = looking.some(changed, self._rules)
+            self.followed += len(changed)
+        places = entries.subjects.astype(np.int64)
+        self._began[places] = entries.began
+        self._reached[places] = entries.reached
+        self._at[places] = entries.at
+        self._values[places] = entries.values
+        self._of, self._version = looking.contents, looking.contents.version
+
+    def _make_room(self, subjects: int) -> None:
+        known = len(self._reached)
+        if subjects <= known:
+            return
+        room = max(subjects, known * 9 // 8)
+        began, reached = np.zeros(room, np.int64), np.zeros(room, np.int64)
+        at = np.full((room, self._rules.steps), NEVER, np.int64)
+        values = np.full(room, -1, np.int32)
+        began[:known], reached[:known], at[:known], values[:known] = self._began, self._reached, self._at, self._values
+        self._began, self._reached, self._at, self._values = began, reached, at, values
+
+
+class WatchedFunnels:
+    """Those that were asked for last, each kept as long as it is."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept: OrderedDict[str, Watched] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def result(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        """The funnel as `con`, which is in no transaction, has it now."""
+        if Watched.keeps(definition):
+            told = self._watched(definition).refresh(con)
+            if told is not None:
+                return told
+        return run_funnel(con, definition, follows=self._store.follow)
+
+    def _watched(self, definition: FunnelDefinition) -> Watched:
+        key = definition.model_dump_json()
+        with self._lock:
+            watched = self._kept.setdefault(key, Watched(self._store, definition))
+            self._kept.move_to_end(key)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+            return watched

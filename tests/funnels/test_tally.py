@@ -1,0 +1,48 @@
+"""Counting in passes against sorting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funnels.tally import bars, tally
+from funnels.walk import NEVER, Entries
+
+WINDOW = 100_000
+durations = st.one_of(st.integers(0, 5), st.integers(0, WINDOW), st.just(WINDOW))
+
+
+@given(
+    people=st.lists(st.tuples(st.integers(0, 10), st.lists(durations, max_size=2)), max_size=60),
+    as_of=st.one_of(st.none(), st.integers(0, WINDOW + 10)),
+)
+def test_counts_and_times_are_those_of_sorted_entries(people: list[tuple[int, list[int]]], as_of: int | None) -> None:
+    at = np.full((len(people), 3), NEVER, np.int64)
+    for row, (start, times) in enumerate(people):
+        at[row, : len(times) + 1] = [start, *(start + time for time in sorted(times))]
+    reached = np.array([len(times) + 1 for _, times in people], np.int64)
+    began = np.array([start for start, _ in people], np.int64)
+    none = np.zeros(len(people), np.int64)
+    entries = Entries(none.astype(np.uint64), began, reached, at, none.astype(np.int32), none, none)
+
+    told = tally(entries, [0, 1, 2], WINDOW, as_of)
+
+    for step in range(3):
+        there = at[:, step] != NEVER
+        stayed = reached == step + 1
+        is_open = np.ones(len(people), np.bool_) if as_of is None else began + WINDOW >= as_of
+        assert told.counts[step] == there.sum()
+        assert (told.open[step], told.over[step]) == ((stayed & is_open).sum(), (stayed & ~is_open).sum())
+        last, first = (step, at[:, step - 1]) if step else (2, began)
+        took = (at[:, last] - first)[at[:, last] != NEVER]
+        if len(took):
+            assert [told.times[step].median, told.times[step].p90] == pytest.approx(np.quantile(took, [0.5, 0.9]))
+            assert told.times[step].longest == took.max()
+        else:
+            assert (told.times[step].count, told.times[step].median) == (0, None)
+    if told.times[0].count:
+        counted = bars(entries, 2, 1000, told.times[0].longest)
+        took = (at[:, 2] - began)[at[:, 2] != NEVER]
+        assert counted.tolist() == np.bincount(took // 1000).tolist()
