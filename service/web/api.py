@@ -5,19 +5,20 @@ from __future__ import annotations
 import hmac
 import json
 from base64 import b64decode
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import AwareDatetime
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from identity.rebuild import Judged
 from service import experiments, forgetting, people
-from service.web import readings
+from service.web import health, readings, sessions, vocabulary
 from service.web.metrics import Metrics
 from service.web.models import (
     KEY_HEADER,
@@ -54,41 +55,6 @@ FUNNEL_PATH = "/api/funnel"
 
 OwnersKey = Annotated[str, Header(alias=KEY_HEADER, description="The owner's key.")]
 
-_SESSION = f"""
-select s.* exclude (person_id), {readings.PERSON_NOW} as person_id
-from found s
-{readings.AS_KNOWN_NOW}order by s.started_at desc, s.session_id
-"""
-
-_ONE_SESSION = "with found as (select * from stream.sessions where session_id = $session_id)" + _SESSION
-
-_NEWEST_SESSIONS = (
-    """with found as (
-    select * from stream.sessions
-    where ($device is null or anonymous_id = $device) and (not $open or is_open)
-      and ($since is null or started_at >= $since::timestamptz)
-    order by started_at desc, session_id
-    limit $limit
-)"""
-    + _SESSION
-)
-
-# Straight from the events of one device: the view session_events would join everything first. Tuples are spelt out,
-# because DuckDB 1.5 makes a BETWEEN of two comparisons with constant tuples, which it then refuses.
-_EVENTS_OF_SESSION = """
-select message_id, type, name, user_id, event_at, received_at, path, properties, context, is_background, clock_skewed
-from stream.events
-where anonymous_id = $anonymous_id and event_at between $started_at::timestamptz and $ended_at::timestamptz
-  and (event_at > $started_at::timestamptz or message_id >= $first_message_id)
-  and (event_at < $ended_at::timestamptz or message_id <= $last_message_id)
-order by event_at, message_id
-limit $limit
-"""
-
-_SUPERSEDED_BY = """
-select superseded_by from stream.session_changes where session_id = $id order by changed_at desc limit 1
-"""
-
 _DEAD_LETTERS = """
 select topic, "partition", "offset", reason, detail, key, raw[1:4096] as head, octet_length(raw) as size,
     case when $raw then raw end as raw, kafka_at, dead_at
@@ -97,8 +63,6 @@ where $reason is null or reason = $reason
 order by dead_at desc, topic, "partition", "offset" desc
 limit $limit
 """
-
-_DEAD_BY_REASON = "select reason, count(*) as letters from stream.dead_letters group by reason order by letters desc"
 
 
 def api_router(view: ServiceView, questions: Questions, *, key: str | None = None) -> APIRouter:
@@ -124,6 +88,34 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """The named definitions that this service shows on its page."""
         return list(view.funnels())
 
+    @router.get("/api/events", tags=["funnels"])
+    def event_names(
+        q: Annotated[str, Query(description="A part of the name.", max_length=500)] = "",
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+    ) -> list[dict[str, Any]]:
+        """The events that were seen in the last 30 days, the most frequent first, with their counts; without bots."""
+        with questions.reading("the events") as con:
+            return vocabulary.events(con, q, limit)
+
+    @router.get("/api/events/fields", tags=["funnels"])
+    def event_fields(
+        event: Annotated[str, Query(description="Its name.")], limit: Annotated[int, Query(ge=1, le=10_000)] = 200
+    ) -> dict[str, Any]:
+        """What can be asked of an event: its properties and columns, each with how many of a sample have it."""
+        with questions.reading("the event's fields") as con:
+            return vocabulary.properties(con, event, limit)
+
+    @router.get("/api/events/values", tags=["funnels"], responses={422: {"model": Problem}})
+    def event_values(
+        event: Annotated[str, Query(description="Its name.")],
+        field: Annotated[str, Query(description="As in a funnel definition: properties.plan.")],
+        q: Annotated[str, Query(description="A part of the value.", max_length=500)] = "",
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+    ) -> dict[str, Any]:
+        """The values of a field of an event, the most frequent first, with their counts in a sample."""
+        with questions.reading("the field's values") as con:
+            return vocabulary.values(con, event, field, q, limit)
+
     @router.post(
         "/api/sql",
         tags=["sql"],
@@ -138,32 +130,31 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
             rows = read_rows(con, question.sql, timeout=questions.timeout)
         return Response(json.dumps(rows), media_type="application/json")
 
-    @router.get("/api/sessions", tags=["sessions"])
-    def sessions(
+    @router.get("/api/sessions", tags=["sessions"], responses={422: {"model": Problem}})
+    def list_sessions(
+        wanted: Annotated[sessions.Wanted, Depends(wanted_sessions)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        device: Annotated[str | None, Query(description="Of this anonymous id only.")] = None,
-        only_open: Annotated[bool, Query(alias="open", description="Open ones only.")] = False,
+        after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
     ) -> Sessions:
-        """The sessions that began last, newest first, open ones included."""
+        """The sessions that began last, newest first, open ones included; those that all conditions hold of."""
         with questions.reading("the list of sessions") as con:
-            since = None if device is not None or only_open else readings.newest_since(con, limit)
-            bounds = {"limit": limit, "device": device, "open": only_open, "since": since}
-            found = query_rows(con, _NEWEST_SESSIONS, bounds)
-        return Sessions.model_validate({"sessions": found})
+            found, following = sessions.find(con, wanted, limit, after)
+        return Sessions.model_validate({"sessions": found, "next": following})
 
     @router.get("/api/sessions/{session_id}", tags=["sessions"], responses={404: {"model": Problem}})
-    def session(session_id: str, limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000) -> SessionWithEvents:
-        """One session and its events, in order."""
+    def session(
+        session_id: str,
+        limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000,
+        skipped: Annotated[int, Query(ge=0, le=100_000_000, description="So many events are left out first.")] = 0,
+    ) -> SessionWithEvents:
+        """One session and its events, in order; and what late events made of it, and it of others."""
         with questions.reading("the session") as con:
-            found = query_rows(con, _ONE_SESSION, {"session_id": session_id})
-            if not found:
-                changes = query_rows(con, _SUPERSEDED_BY, {"id": session_id})
-                heir = f": late events made it part of {changes[0]['superseded_by']}" if changes else ""
-                raise HTTPException(404, f"there is no session {session_id[:100]}{heir}")
-            bounds = ("anonymous_id", "started_at", "ended_at", "first_message_id", "last_message_id")
-            span = {name: found[0][name] for name in bounds}
-            events = query_rows(con, _EVENTS_OF_SESSION, span | {"limit": limit + 1})
-        answer = {"session": found[0], "events": events[:limit], "more": len(events) > limit}
+            found = sessions.one(con, session_id)
+            if found is None:
+                raise HTTPException(404, sessions.why_not_there(con, session_id)[0])
+            events, more = sessions.events(con, found, limit, skipped)
+            changes = sessions.changes(con, session_id)
+        answer = {"session": found, "events": events, "more": more, "changes": changes}
         return SessionWithEvents.model_validate(answer)
 
     @router.post("/api/reconcile", tags=["flow"])
@@ -360,7 +351,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
     ) -> DeadLetters:
         """Records that are no acceptable events, with why and what they held."""
         with questions.reading("the list of dead letters") as con:
-            counts = {row["reason"]: row["letters"] for row in query_rows(con, _DEAD_BY_REASON)}
+            counts = {row["reason"]: row["letters"] for row in query_rows(con, health.DEAD_BY_REASON)}
             found = query_rows(con, _DEAD_LETTERS, {"limit": limit, "reason": reason, "raw": raw})
         letters = [
             row | {"key": _text(row["key"]), "text": _text(row["head"]), "raw_base64": row["raw"]} for row in found
@@ -382,6 +373,21 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
             partitions=[PartitionAnswer.model_validate(place, from_attributes=True) for place in now.partitions],
             totals=totals,
         )
+
+    @router.get("/api/health", tags=["health"])
+    def whole_state() -> dict[str, Any]:
+        """How the service stands: the flow, what it needs, its partitions and records, the marts."""
+        with questions.reading("the state") as con:
+            return health.told(view, con)
+
+    @router.get("/api/overview", tags=["health"])
+    def overview() -> dict[str, Any]:
+        """Events and sessions of the last 24 hours and of the same a week before, what is out of range, and up to when
+        each mart reaches (null if none is published)."""
+        with questions.reading("the overview") as con:
+            now = health.pulse(con, datetime.now(UTC))
+            marts = health.freshness(view, con)
+        return {"last_24_hours": now, "open_anomalies": view.anomalies().listed("open"), "marts": marts}
 
     @router.get("/health/live", tags=["health"])
     async def live() -> Health:
@@ -411,6 +417,27 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         return Response(text, headers={"Content-Type": media_type})
 
     return router
+
+
+def wanted_sessions(
+    q: Annotated[
+        str | None, Query(description="A session's id or its first letters, a user, device or person.")
+    ] = None,
+    device: Annotated[str | None, Query(description="Of this anonymous id only.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="That began then or later.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="That began before.")] = None,
+    source: Annotated[str | None, Query(description="With this utm_source.")] = None,
+    medium: Annotated[str | None, Query(description="With this utm_medium.")] = None,
+    campaign: Annotated[str | None, Query(description="With this utm_campaign.")] = None,
+    device_type: Annotated[str | None, Query(description="desktop, mobile, tablet, …")] = None,
+    entry: Annotated[str | None, Query(description="That began on this path.")] = None,
+    bots: Annotated[sessions.Bots, Query(description="Sessions of bots as well, none of them, or no others.")] = "with",
+    only_open: Annotated[bool, Query(alias="open", description="Open ones only.")] = False,
+) -> sessions.Wanted:
+    """Which sessions a list is to have."""
+    return sessions.Wanted(
+        q, device, since, until, source, medium, campaign, device_type, entry, bots=bots, open=only_open
+    )
 
 
 async def body_text(request: Request) -> str:

@@ -159,6 +159,7 @@ def read_partitions(state: FlowState) -> Reading:
                 "next_offset": wording.number(place.next_offset),
                 "end_offset": wording.number(place.end_offset),
                 "lag_records": wording.number(place.lag_records),
+                "lag": wording.span(place.lag) if place.lag_records else wording.NOTHING,
                 "watermark": iso_utc(place.watermark) if place.watermark else "",
             }
             for place in ordered
@@ -217,7 +218,7 @@ def session_row(row: dict[str, Any]) -> dict[str, Any]:
     anonymous = person.startswith("anon:")
     return {
         "id": row["session_id"],
-        "href": f"/api/sessions/{row['session_id']}",
+        "href": f"/sessions/{row['session_id']}",
         "short_id": row["session_id"][:8],
         "person": "Anonymous" if anonymous else wording.clipped(person),
         "person_title": wording.clipped(person),
