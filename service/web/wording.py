@@ -83,8 +83,9 @@ def signed(value: float | None) -> str:
 def amount(value: float | None, unit: str = "") -> str:
     """A value with its unit, with as many digits as say something: shares in percent, money with its currency.
 
-    >>> [amount(v, u).replace("\u202f", " ") for v, u in ((0.4321, "share"), (1234.5, "USD"), (12.345, "USD"), (7, "orders"))]
-    ['43.2 %', '$1,234', '$12.35', '7 orders']
+    >>> told = [amount(0.4321, "share"), amount(1234.5, "USD"), amount(12.345, "USD per order"), amount(7, "orders")]
+    >>> [text.replace("\u202f", " ") for text in told]
+    ['43.2 %', '$1,234', '$12.35 per order', '7 orders']
     """
     if value is None:
         return NOTHING
