@@ -187,8 +187,8 @@ def _named(test: Any) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(test, Mapping):
         return str(test), {}
     name, told = next(iter(test.items()))
-    told = told or {}
-    return str(name), told.get("arguments", told)
+    arguments: Mapping[str, Any] = (told or {}).get("arguments", told or {})
+    return str(name), arguments
 
 
 def _of_column(test: Any) -> str:

@@ -197,7 +197,9 @@ def describe(definition: FunnelDefinition) -> str:
     """The rules of a funnel in a line, for people."""
     subjects = {"person": "people", "device": "devices", "session": "sessions"}
     order = {"ordered": "in this order", "strict": "one right after the other", "any": "in any order"}
-    return f"{subjects[definition.by]}, {order[definition.order]}, within {format_duration(definition.window)}"
+    each_time = ", each time anew" if definition.count == "totals" else ""
+    window = format_duration(definition.window)
+    return f"{subjects[definition.by]}{each_time}, {order[definition.order]}, within {window}"
 
 
 def step_names(definition: FunnelDefinition) -> list[str]:

@@ -43,6 +43,11 @@ def answer_table(con: duckdb.DuckDBPyConnection, sql: str, values: object, form:
     table = con.execute(sql, values).to_arrow_table()
     if form == "json":
         return Response(json.dumps(json_rows(table, types_of(con))), media_type="application/json")
+    return as_file(table, form, name)
+
+
+def as_file(table: pa.Table, form: Literal["csv", "arrow"], name: str) -> Response:
+    """`table` as a file to keep."""
     sink = pa.BufferOutputStream()
     if form == "csv":
         csv.write_csv(table, sink)

@@ -1,0 +1,119 @@
+"""The page on which a funnel is built: /funnels, whose address holds the definition, so that a link shows the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+import pyarrow as pa
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse
+
+from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
+from service.web import funnels, vocabulary, wording
+from service.web.models import Problem
+from service.web.questions import Questions
+from service.web.tables import ARROW, CSV, FormatParameter, as_file, form_of
+from service.web.templating import Templates
+from service.web.view import ServiceView
+from stitchline.errors import DefinitionError
+
+_EVENTS_OFFERED: Final = 100
+"""With the page; as somebody types, the API is asked for others."""
+
+_LONGEST: Final = 100_000
+
+DefinitionText = Annotated[
+    str, Query(alias="definition", description="A funnel definition, JSON.", max_length=_LONGEST)
+]
+
+
+def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> APIRouter:
+    """The routes that browsers open, and the downloads."""
+    router = APIRouter()
+
+    def answered(text: str) -> tuple[FunnelDefinition, FunnelResult]:
+        definition = load_definition(text)
+        with questions.reading("the funnel") as con:
+            return definition, run_funnel(con, definition)
+
+    @router.get("/funnels", response_class=HTMLResponse, include_in_schema=False)
+    def builder(
+        text: Annotated[str, Query(alias="definition", max_length=_LONGEST)] = "", funnel: str = ""
+    ) -> HTMLResponse:
+        saved = list(view.funnels())
+        if not text and funnel:
+            text = next((_text(one) for one in saved if one.name == funnel), "")
+            if not text:
+                raise HTTPException(404, f"this service has no funnel named {wording.clipped(funnel, 100)}")
+        with questions.reading("the events") as con:
+            offered = vocabulary.events(con, "", _EVENTS_OFFERED)
+        if not text and offered:
+            text = _text(saved[0]) if saved else json.dumps({"steps": [{"event": offered[0]["name"]}]})
+        problem, found, name, status = "", None, "", 200
+        if text:
+            try:
+                definition, result = answered(text)
+                found, name, text = funnels.shown(definition, result), definition.name, _text(definition)
+            except DefinitionError as error:
+                problem, status = str(error), 422
+        return render(
+            "funnels.html",
+            status_code=status,
+            here="/funnels",
+            text=text,
+            funnel_name=name,
+            problem=problem,
+            found=found,
+            asked=urlencode({"definition": text}),
+            offered=[{"name": row["name"][: wording.LONGEST_TEXT], "events": row["events"]} for row in offered],
+            saved=[
+                {"name": one.name, "href": f"/funnels?{urlencode({'funnel': one.name})}", "current": one.name == name}
+                for one in saved
+            ],
+        )
+
+    @router.get("/funnels/result", response_class=HTMLResponse, include_in_schema=False)
+    def part(text: DefinitionText) -> HTMLResponse:
+        definition, result = answered(text)
+        shown = funnels.shown(definition, result)
+        asked = urlencode({"definition": _text(definition)})
+        return render("funnel_result.html", found=shown, asked=asked, problem="")
+
+    @router.get(
+        "/api/funnel",
+        tags=["funnels"],
+        responses={
+            200: {"model": FunnelResult, "content": {CSV: {}, ARROW: {}}, "description": "The answer."},
+            422: {"model": Problem},
+        },
+    )
+    def answer(request: Request, text: DefinitionText, asked: FormatParameter = None) -> Response:
+        """The answer to the definition in the address: as JSON, or a row for each value and step as CSV or Arrow."""
+        _, result = answered(text)
+        form = form_of(request, asked)
+        if form == "json":
+            return Response(result.model_dump_json(), media_type="application/json")
+        table = pa.Table.from_pylist(funnels.csv_rows(result)).select(list(funnels.CSV_COLUMNS))
+        return as_file(table, form, "funnel")
+
+    @router.get(
+        "/api/funnel.png",
+        tags=["funnels"],
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}, 422: {"model": Problem}},
+    )
+    def picture(text: DefinitionText) -> Response:
+        """The funnel of the definition in the address, as a picture to paste."""
+        definition, result = answered(text)
+        headers = {"Content-Disposition": 'inline; filename="funnel.png"'}
+        return Response(funnels.picture(definition, result), media_type="image/png", headers=headers)
+
+    return router
+
+
+def _text(definition: FunnelDefinition) -> str:
+    """The definition as people write it: what is as it is without being said is left out."""
+    told: dict[str, Any] = definition.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps({"name": definition.name, **told}, ensure_ascii=False)
