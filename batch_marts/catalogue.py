@@ -187,8 +187,8 @@ def _named(test: Any) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(test, Mapping):
         return str(test), {}
     name, told = next(iter(test.items()))
-    arguments: Mapping[str, Any] = (told or {}).get("arguments", told or {})
-    return str(name), arguments
+    written: Mapping[str, Any] = told or {}
+    return str(name), dict(written.get("arguments") or written)
 
 
 def _of_column(test: Any) -> str:
@@ -245,14 +245,15 @@ def found_by(words: str, metrics: Sequence[Metric]) -> list[Metric]:
         )
         for one in metrics
     ]
+    holders = {word: sum(any(_holds(words, word) for _, words in each) for each in texts) for word in asked}
     scores = []
     for parts in texts:
         score = 0.0
         for word in asked:
-            holders = sum(any(_meets(word, held) for _, words in each for held in words) for each in texts)
-            if holders:
-                best = max((weight for weight, words in parts if any(_meets(word, held) for held in words)), default=0)
-                score += best / holders
+            best = max((weight for weight, words in parts if _holds(words, word)), default=0.0)
+            score += best / (holders[word] or 1)
+        names = parts[0][1]  # of two that have a word in the name, the one that says little else
+        score *= 1 + sum(any(_meets(word, name) for word in asked) for name in names) / len(names)
         scores.append(score)
     ranked = sorted(zip(scores, range(len(metrics)), strict=True), key=lambda pair: (-pair[0], pair[1]))
     return [metrics[at] for score, at in ranked if score > 0]
@@ -278,6 +279,10 @@ def _stem(word: str) -> str:
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             return word[: -len(ending)] + ("y" if ending == "ies" else "")
     return word
+
+
+def _holds(words: Sequence[str], asked: str) -> bool:
+    return any(_meets(asked, word) for word in words)
 
 
 def _meets(asked: str, held: str) -> bool:

@@ -76,7 +76,10 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
 
     @router.get("/funnels/result", response_class=HTMLResponse, include_in_schema=False)
     def part(text: DefinitionText) -> HTMLResponse:
-        definition, result = answered(text)
+        try:
+            definition, result = answered(text)
+        except DefinitionError as error:  # as it may be while somebody builds one
+            return render("funnel_result.html", found=None, asked="", problem=str(error))
         shown = funnels.shown(definition, result)
         asked = urlencode({"definition": _text(definition)})
         return render("funnel_result.html", found=shown, asked=asked, problem="")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from itertools import pairwise
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -264,7 +263,7 @@ def _looks(rows: Sequence[Row], reach: float) -> list[Row]:
     found = []
     for variation, of_it in published.by_name(rows, "variation_id").items():
         known = [row for row in of_it if None not in (row["sequential_low"], row["lift"], row["sequential_high"])]
-        known = [row for row, after in pairwise([*known, None]) if after is None or row["as_of"] != after["as_of"]]
+        known = list({row["as_of"]: row for row in known}.values())  # of builds that know the same, the last
         if len(known) > 1:
             told = [
                 {

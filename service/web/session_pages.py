@@ -68,21 +68,12 @@ def session_pages(view: ServiceView, questions: Questions, render: Templates) ->
         only_open: Annotated[bool, Query(alias="open")] = False,
         after: str = "",
     ) -> HTMLResponse:
-        texts = {
-            "q": q.strip(),
-            "source": source,
-            "medium": medium,
-            "campaign": campaign,
-            "device_type": device_type,
-            "entry": entry,
-        }
+        texts = {"q": q.strip(), "source": source, "medium": medium, "campaign": campaign}
+        texts |= {"device_type": device_type, "entry": entry}
         days = {"since": _midnight(since), "until": _midnight(until, later=timedelta(days=1))}
-        wanted = sessions.Wanted(
-            **{name: text or None for name, text in texts.items()}, **days, bots=bots, open=only_open
-        )
-        told = {name: text for name, text in texts.items() if text} | {
-            name: text for name, text in (("since", since), ("until", until)) if text
-        }
+        known: dict[str, Any] = {name: text or None for name, text in texts.items()} | days
+        wanted = sessions.Wanted(**known, bots=bots, open=only_open)
+        told = {name: text for name, text in (texts | {"since": since, "until": until}).items() if text}
         told |= ({"bots": bots} if bots != "with" else {}) | ({"open": "true"} if only_open else {})
         with questions.reading("the list of sessions") as con:
             rows, following = sessions.find(con, wanted, _ON_A_PAGE, after or None)
