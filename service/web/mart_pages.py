@@ -207,8 +207,6 @@ def _experiment(name: str, rows: Sequence[Row], defined: Experiment | None, look
     if defined is not None:
         decides = defined.metrics[0].name
     verdicts = {row["variation_id"]: row for row in rows if row["verdict"] is not None}
-    ends = [abs(row[end]) for row in rows for end in ("sequential_low", "sequential_high") if row[end] is not None]
-    reach = max([_REACH, *(min(end, 1.0) for end in ends)])
     arms = {row["variation_id"]: row for row in rows if row["metric_name"] == rows[0]["metric_name"]}
     return {
         "id": name,
@@ -230,13 +228,12 @@ def _experiment(name: str, rows: Sequence[Row], defined: Experiment | None, look
             }
             for arm, row in verdicts.items()
         ],
-        "reach": reach,
         "metrics": [
             {"name": metric, "decides": metric == decides, "role": of_it[0]["metric_role"],
-             "rows": [_variation(row, reach) for row in of_it]}
+             "rows": [_variation(row, _reach(of_it)) for row in of_it]}
             for metric, of_it in published.by_name(rows, "metric_name").items()
         ],
-        "looks": _looks([look for look in looks if look["metric_name"] == decides], reach),
+        "looks": _looks([look for look in looks if look["metric_name"] == decides]),
         "decides": decides,
     }  # fmt: skip
 
@@ -258,12 +255,19 @@ def _variation(row: Row, reach: float) -> Row:
     }
 
 
-def _looks(rows: Sequence[Row], reach: float) -> list[Row]:
+def _reach(rows: Sequence[Row]) -> float:
+    """How far a scale goes to both sides, so that all intervals of `rows` are on it; at most to twice or nothing."""
+    ends = [abs(row[end]) for row in rows for end in ("sequential_low", "sequential_high") if row[end] is not None]
+    return max([_REACH, *(min(1.1 * end, 1.0) for end in ends)])
+
+
+def _looks(rows: Sequence[Row]) -> list[Row]:
     """By variation, how the interval of the deciding metric moved from build to build."""
     found = []
     for variation, of_it in published.by_name(rows, "variation_id").items():
         known = [row for row in of_it if None not in (row["sequential_low"], row["lift"], row["sequential_high"])]
         known = list({row["as_of"]: row for row in known}.values())  # of builds that know the same, the last
+        reach = _reach(known)
         if len(known) > 1:
             told = [
                 {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import jinja2
 from fastapi.responses import HTMLResponse
+from markupsafe import Markup, escape
 
 from service.web import drawing, readings, wording
 from stitchline import __version__
@@ -53,6 +55,7 @@ class Templates:
         self._environment.filters |= {
             "time": datetime.fromisoformat,
             "ago": _ago,
+            "coded": _coded,
             "exact": wording.exact,
             "counted": wording.counted,
             "number": wording.number,
@@ -66,6 +69,15 @@ class Templates:
         """The page, drawn. Times that it tells as so long ago are told as of now."""
         now = datetime.now(UTC)
         return HTMLResponse(self._environment.get_template(name).render(now=now, **context), status_code)
+
+
+def _coded(text: str) -> Markup:
+    """`name` in a text as code.
+
+    >>> str(_coded("by `channel` & more"))
+    'by <code>channel</code> &amp; more'
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 @jinja2.pass_context
