@@ -49,7 +49,7 @@ def read_pulse(con: duckdb.DuckDBPyConnection, now: datetime) -> Reading:
         count, before = found[name], found[f"{name}_before"]
         change = (count - before) / before if before else None
         texts[name] = wording.number(count)
-        texts[f"{name}_change"] = "none a week ago" if change is None else f"{wording.signed(change)} on a week ago"
+        texts[f"{name}_change"] = "none last week" if change is None else f"{wording.signed(change)} on last week"
     return {"texts": texts}
 
 

@@ -15,6 +15,10 @@
     return gone > 0 ? `${text} ago` : `in ${text}`;
   }
 
+  // On a narrow screen the ways scroll: the way to this page is shown.
+  const here = document.querySelector(".ways [aria-current]");
+  if (here) here.closest("ul").parentElement.scrollLeft = here.offsetLeft - 60;
+
   if (!document.body.dataset.live) {
     setInterval(() => {
       for (const element of document.querySelectorAll("time[title]")) {
