@@ -22,6 +22,9 @@ from stitchline.errors import DefinitionError
 _EVENTS_OFFERED: Final = 100
 """With the page; as somebody types, the API is asked for others."""
 
+_LONGEST_OFFERED: Final = 200
+"""A longer name is found by typing some of it."""
+
 _LONGEST: Final = 100_000
 
 DefinitionText = Annotated[
@@ -67,7 +70,7 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
             problem=problem,
             found=found,
             asked=urlencode({"definition": text}),
-            offered=[{"name": row["name"][: wording.LONGEST_TEXT], "events": row["events"]} for row in offered],
+            offered=[row for row in offered if len(row["name"]) <= _LONGEST_OFFERED],
             saved=[
                 {"name": one.name, "href": f"/funnels?{urlencode({'funnel': one.name})}", "current": one.name == name}
                 for one in saved

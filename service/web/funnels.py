@@ -143,7 +143,7 @@ def _against(step: StepResult, before: StepResult) -> dict[str, str]:
 
 def _part(value: str, steps: Sequence[StepResult], last: int) -> dict[str, Any]:
     return {
-        "value": wording.clipped(value),
+        "value": wording.clipped(value, 200),
         "counts": [wording.number(step.count) for step in steps],
         "share": wording.share(steps[last].conversion_from_start),
         "width": round(100 * (steps[last].conversion_from_start or 0), 1),

@@ -28,6 +28,10 @@ _PROPERTIES_SHOWN: Final = 8
 
 _LONGEST_RAW: Final = 20_000
 
+_LONGEST_NAME: Final = 160
+_NAMES: Final = ("device", "entry_path", "exit_path", "referrer", "utm_source", "utm_campaign")
+"""Of a session in the list, and how much of each is shown."""
+
 _RECENT: Final = 50_000
 """Sessions whose sources and paths are offered: the newest."""
 
@@ -44,8 +48,8 @@ counted as (
     union all select 'entry', entry_path, count(*) from newest group by all
     union all select 'device_type', device_type, count(*) from newest group by all
 )
-select name, list(left(value, 500) order by sessions desc, value)[:30] as "values"
-from counted where value is not null
+select name, list(value order by sessions desc, value)[:20] as "values"
+from counted where length(value) <= 120
 group by name
 """
 
@@ -163,7 +167,10 @@ def why_it_ended(session: Mapping[str, Any], rules: SessionRules) -> str:
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    return readings.session_row(row | {"device": row["anonymous_id"]})
+    """A row of the list: fifty of the longest names there are must not make it heavy."""
+    row |= {"device": row["anonymous_id"]}
+    clipped = {name: row[name] and wording.clipped(row[name], _LONGEST_NAME) for name in _NAMES}
+    return readings.session_row(row | clipped)
 
 
 def _lead(session: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@
         width: holder.clientWidth,
         height: holder.clientHeight,
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-        padding: [10, 12, 0, 0],
+        padding: [10, 24, 0, 0],
         legend: { show: false },
         cursor: { y: false },
         scales: { y: { range: (_plot, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.1] } },
