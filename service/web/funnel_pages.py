@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
+from funnels.people import State, funnel_people, next_events
 from service.web import funnels, vocabulary, wording
 from service.web.models import Problem
 from service.web.questions import Questions
@@ -26,6 +27,8 @@ _LONGEST_OFFERED: Final = 200
 """A longer name is found by typing some of it."""
 
 _LONGEST: Final = 100_000
+_PEOPLE_ON_A_PAGE: Final = 100
+_PEOPLE_IN_A_FILE: Final = 100_000
 
 DefinitionText = Annotated[
     str, Query(alias="definition", description="A funnel definition, JSON.", max_length=_LONGEST)
@@ -86,6 +89,39 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
         shown = funnels.shown(definition, result)
         asked = urlencode({"definition": _text(definition)})
         return render("funnel_result.html", found=shown, asked=asked, problem="")
+
+    @router.get("/funnels/people", response_class=HTMLResponse, include_in_schema=False)
+    def people(
+        text: DefinitionText,
+        step: Annotated[int, Query(ge=0, description="Counted from 0.")],
+        state: State = "reached",
+        after: str | None = None,
+        form: Annotated[Literal["html", "csv"], Query(alias="format")] = "html",
+    ) -> Response:
+        definition = load_definition(text)
+        limit = _PEOPLE_ON_A_PAGE if form == "html" else _PEOPLE_IN_A_FILE
+        with questions.reading("the people of the funnel") as con:
+            page = funnel_people(con, definition, step, state, limit=limit, after=after)
+            following = next_events(con, definition, step) if state == "dropped" and form == "html" else []
+        if form == "csv":
+            columns = ("subject", "entered_at", "reached_at")
+            table = pa.table({name: [getattr(one, name) for one in page.people] for name in columns})
+            return as_file(table, "csv", "people")
+        asked = {"definition": _text(definition), "step": step, "state": state}
+        return render(
+            "funnel_people.html",
+            here="/funnels",
+            funnel_name=definition.name,
+            title=funnels.who(definition, step, state),
+            people=[funnels.behind(definition, one) for one in page.people],
+            following=following,
+            most=max((one.entries for one in following), default=1),
+            back=f"/funnels?{urlencode({'definition': _text(definition)})}",
+            csv=f"/funnels/people?{urlencode(asked | {'format': 'csv'})}",
+            newest=f"/funnels/people?{urlencode(asked)}",
+            after=after,
+            more=f"/funnels/people?{urlencode(asked | {'after': page.after})}" if page.after else None,
+        )
 
     @router.get(
         "/api/funnel",

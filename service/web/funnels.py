@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from funnels import FunnelDefinition, FunnelResult
+from funnels.people import Behind, State
 from funnels.result import StepResult
 from service.web import readings, wording
 
@@ -63,6 +65,30 @@ def csv_rows(result: FunnelResult) -> list[dict[str, Any]]:
         for value, steps in every
         for at, step in enumerate(steps)
     ]
+
+
+def who(definition: FunnelDefinition, step: int, state: State) -> str:
+    """Who is behind a number, in words."""
+    became = {
+        "reached": "reached",
+        "converted": "went on after",
+        "dropped": "dropped out after",
+        "still_open": "are still open after",
+    }
+    name = readings.step_names(definition)[step]
+    return f"{_subjects(definition).capitalize()} who {became[state]} step {step + 1}, {name}"
+
+
+def behind(definition: FunnelDefinition, one: Behind) -> dict[str, str]:
+    """One of them, and where there is more of them."""
+    session = definition.by == "session"
+    return {
+        "subject": wording.clipped(one.subject, 200),
+        "href": f"/sessions/{quote(one.subject, safe='')}" if session else readings.person_href(one.subject),
+        "entered_at": readings.iso_utc(one.entered_at),
+        "reached_at": readings.iso_utc(one.reached_at),
+        "took": wording.span(one.reached_at - one.entered_at),
+    }
 
 
 def picture(definition: FunnelDefinition, result: FunnelResult) -> bytes:

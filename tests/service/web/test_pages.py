@@ -254,6 +254,24 @@ def test_a_funnel_is_built_and_shared(page: Page, url: str, browser: Browser) ->
     expect(page.locator("#result .notice")).to_contain_text("did you mean window?")
 
 
+def test_the_people_behind_a_bar(page: Page) -> None:
+    page.goto(f"/funnels?{urlencode({'definition': json.dumps(FUNNEL)})}")
+    page.locator(".answer .step").nth(0).locator(".key.dropped a").click()
+    expect(page.locator("h1")).to_have_text("People who dropped out after step 1, Page Viewed")
+    assert serious(page) == []
+    rows = page.get_by_role("region", name="Who they are").locator("tbody tr")
+    expect(rows).to_have_count(1)
+    expect(page.get_by_role("region", name="What they did next instead")).to_contain_text("(nothing)")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    assert Path(download.value.path()).read_text().splitlines()[1].startswith('"anon:d2"')
+    rows.first.get_by_role("link").click()
+    expect(page.locator("h1")).to_have_text("anon:d2")
+    page.go_back()
+    page.get_by_role("link", name="looks").click()
+    expect(page.locator(".answer .step")).to_have_count(2)
+
+
 def test_a_watched_funnel_moves(page: Page, shop: Shop) -> None:
     page.goto(f"/funnels?{urlencode({'definition': json.dumps(FUNNEL)})}")
     count = page.locator(".answer .step").nth(0).locator(".reach strong")
