@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
@@ -15,16 +16,14 @@ from funnels.people import State, funnel_people, next_events
 from service.web import funnels, vocabulary, wording
 from service.web.models import Problem
 from service.web.questions import Questions
+from service.web.shared import Shared
 from service.web.tables import ARROW, CSV, FormatParameter, as_file, form_of
 from service.web.templating import Templates
 from service.web.view import ServiceView
 from stitchline.errors import DefinitionError
 
-_EVENTS_OFFERED: Final = 100
-"""With the page; as somebody types, the API is asked for others."""
-
-_LONGEST_OFFERED: Final = 200
-"""A longer name is found by typing some of it."""
+_PATIENCE: Final = timedelta(milliseconds=150)
+"""A page waits so long for its answer; one that takes longer comes after the page."""
 
 _LONGEST: Final = 100_000
 _PEOPLE_ON_A_PAGE: Final = 100
@@ -44,24 +43,30 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
         with questions.reading("the funnel") as con:
             return definition, run_funnel(con, definition)
 
+    shared = Shared(answered)
+
     @router.get("/funnels", response_class=HTMLResponse, include_in_schema=False)
     def builder(
-        text: Annotated[str, Query(alias="definition", max_length=_LONGEST)] = "", funnel: str = ""
+        text: Annotated[str, Query(alias="definition", max_length=_LONGEST)] = "",
+        funnel: str = "",
+        wait: bool = False,
     ) -> HTMLResponse:
         saved = list(view.funnels())
         if not text and funnel:
             text = next((_text(one) for one in saved if one.name == funnel), "")
             if not text:
                 raise HTTPException(404, f"this service has no funnel named {wording.clipped(funnel, 100)}")
-        with questions.reading("the events") as con:
-            offered = vocabulary.events(con, "", _EVENTS_OFFERED)
-        if not text and offered:
-            text = _text(saved[0]) if saved else json.dumps({"steps": [{"event": offered[0]["name"]}]})
+        if not text:
+            with questions.reading("the events") as con:
+                seen = vocabulary.events(con, "", 1)
+            first = json.dumps({"steps": [{"event": seen[0]["name"]}]}) if seen else ""
+            text = _text(saved[0]) if saved and seen else first
         problem, found, name, status = "", None, "", 200
         if text:
             try:
-                definition, result = answered(text)
-                found, name, text = funnels.shown(definition, result), definition.name, _text(definition)
+                name, text = load_definition(text).name, _text(load_definition(text))
+                answer = shared.ask(text, None if wait else _PATIENCE)
+                found = None if answer is None else funnels.shown(*answer)
             except DefinitionError as error:
                 problem, status = str(error), 422
         return render(
@@ -73,7 +78,7 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
             problem=problem,
             found=found,
             asked=urlencode({"definition": text}),
-            offered=[row for row in offered if len(row["name"]) <= _LONGEST_OFFERED],
+            counting=bool(text) and found is None and not problem,
             saved=[
                 {"name": one.name, "href": f"/funnels?{urlencode({'funnel': one.name})}", "current": one.name == name}
                 for one in saved
@@ -83,12 +88,13 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
     @router.get("/funnels/result", response_class=HTMLResponse, include_in_schema=False)
     def part(text: DefinitionText) -> HTMLResponse:
         try:
-            definition, result = answered(text)
+            text = _text(load_definition(text))
         except DefinitionError as error:  # as it may be while somebody builds one
-            return render("funnel_result.html", found=None, asked="", problem=str(error))
-        shown = funnels.shown(definition, result)
-        asked = urlencode({"definition": _text(definition)})
-        return render("funnel_result.html", found=shown, asked=asked, problem="")
+            return render("funnel_result.html", found=None, asked="", problem=str(error), counting=False)
+        answer = shared.ask(text)
+        assert answer is not None
+        asked = urlencode({"definition": text})
+        return render("funnel_result.html", found=funnels.shown(*answer), asked=asked, problem="", counting=False)
 
     @router.get("/funnels/people", response_class=HTMLResponse, include_in_schema=False)
     def people(

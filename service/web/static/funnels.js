@@ -203,6 +203,13 @@
     changed();
   }
 
+  // A plain date as it is; of a time the day in the funnel's time zone, at the end of the range the last one in it.
+  function dayOf(iso, isEnd) {
+    if (!iso || iso.length === 10) return iso ?? "";
+    const at = new Date(Date.parse(iso) - (isEnd ? 1 : 0));
+    return new Intl.DateTimeFormat("en-CA", { timeZone: definition.time_zone ?? "UTC", year: "numeric", month: "2-digit", day: "2-digit" }).format(at);
+  }
+
   function rules() {
     const [, number, unit] = /^(\d+)\s*(\w+?)s?$/.exec(definition.window ?? "14 days") ?? [null, "14", "day"];
     const amount = make("input", { type: "number", min: "1", max: "3650", value: number, "aria-label": "Window", onchange: windowed, oninput: windowed });
@@ -211,7 +218,7 @@
       if (amount.value) set("window", `${amount.value} ${units.value}`, "14 days");
     }
     const day = (name) => {
-      const element = make("input", { type: "date", value: (definition[name] ?? "").slice(0, 10), onchange: () => { if (!element.value) delete definition.compare; set(name, element.value); draw(); } });
+      const element = make("input", { type: "date", value: dayOf(definition[name], name === "until"), onchange: () => { if (!element.value) delete definition.compare; set(name, element.value); draw(); } });
       return element;
     };
     const exclusion = definition.exclude?.[0];
@@ -328,4 +335,5 @@
   if (text.value) text.value = JSON.stringify(JSON.parse(text.value), null, 1);
   if (!definition.steps.length) definition.steps = [{ event: "" }];
   draw();
+  if ("counting" in byId("result").dataset) show(); // it takes longer than a page may
 })();
