@@ -282,6 +282,49 @@ def test_a_watched_funnel_moves(page: Page, shop: Shop) -> None:
     page.get_by_role("button", name="Watch live").click()
 
 
+def test_a_thousand_long_values_are_no_burden(tmp_path: Path, browser: Browser, server: Server) -> None:
+    """Breakdown values, names of events and paths of 500 characters each."""
+    shop = Shop(tmp_path / "warehouse.duckdb", funnels=())
+    shop.write(
+        """
+        insert into stream.events
+        select 'm' || n, 'track', repeat('E', 490) || n % 150, 'd' || n, null, 'anon:d' || n,
+            ?::timestamptz + to_seconds(n), now(), repeat('/p', 248) || n, null, null, null, null, null, null, null,
+            json_object('plan', repeat('v', 494) || n), '{}', false, false, false, 0, 0
+        from range(1000) as numbers (n)
+        """,
+        at(0),
+    )
+    columns = dict.fromkeys(("exit_path", "referrer", "utm_source", "utm_medium", "utm_campaign"), "W" * 500)
+    for number in range(60):
+        shop.session(f"{number:032x}", f"{number}" + "d" * 490, at(number), at(number), entry_path="/" * 500, **columns)
+    server.start(create_app(shop))
+    page = browser.new_page(base_url=server.url, viewport={"width": PHONE[0], "height": PHONE[1]})
+    step = {"event": "E" * 490 + "7"}
+    by_plan = {"name": "n" * 200, "steps": [step, step], "breakdown": "properties.plan", "top": 1000}
+    by_path = {
+        "steps": [{"any_of": [{"event": "E" * 490 + str(n)} for n in range(20)]}],
+        "breakdown": "path",
+        "top": 1000,
+    }
+    for path in (
+        f"/funnels?wait=true&{urlencode({'definition': json.dumps(by_plan)})}",
+        f"/funnels?wait=true&{urlencode({'definition': json.dumps(by_path)})}",
+        f"/funnels/people?step=0&{urlencode({'definition': json.dumps(by_path)})}",
+        "/sessions",
+        "/",
+    ):
+        page.goto(path)
+        size = page.evaluate(
+            "performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
+            ".reduce((sum, one) => sum + one.decodedBodySize, 0)"
+        )
+        assert size < 200_000, (path[:60], size)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0], path[:60]
+    page.close()
+    shop.warehouse.close()
+
+
 def test_nothing_published_says_what_to_do(tmp_path: Path, browser: Browser, server: Server) -> None:
     shop = Shop(tmp_path / "warehouse.duckdb", funnels=())
     server.start(create_app(shop))
