@@ -146,7 +146,7 @@ def test_sessions_are_found_a_page_at_a_time(asked: httpx.Client, shop: Shop) ->
     found: list[str] = []
     after, pages = None, 0
     while True:
-        wanted = {"limit": 4, "device_type": "tablet"} | ({"after": after} if after else {})
+        wanted = {"limit": "4", "device_type": "tablet"} | ({"after": after} if after else {})
         answer = asked.get("/api/sessions", params=wanted).json()
         found += [one["session_id"] for one in answer["sessions"]]
         after, pages = answer["next"], pages + 1
@@ -155,7 +155,7 @@ def test_sessions_are_found_a_page_at_a_time(asked: httpx.Client, shop: Shop) ->
     assert found == [f"{number:032x}" for number in range(25)]
     assert pages == 7
 
-    def ids(**wanted: object) -> list[str]:
+    def ids(**wanted: str) -> list[str]:
         answer = asked.get("/api/sessions", params=wanted).json()["sessions"]
         return [one["session_id"] for one in answer]
 
