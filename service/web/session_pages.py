@@ -32,7 +32,7 @@ _LONGEST_NAME: Final = 160
 _NAMES: Final = ("device", "entry_path", "exit_path", "referrer", "utm_source", "utm_campaign")
 """Of a session in the list, and how much of each is shown."""
 
-_RECENT: Final = 50_000
+_RECENT: Final = 10_000
 """Sessions whose sources and paths are offered: the newest."""
 
 _CHOICES: Final = f"""

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import duckdb
 
+from identity.ids import PERSON_PREFIX
 from service.web import readings
 from service.web.rows import query_rows
 from stitchline.errors import UsageError
@@ -19,10 +20,15 @@ Bots = Literal["with", "without", "only"]
 
 _BOT: Final = "(s.is_bot or s.anonymous_id in (select anonymous_id from stream.bot_devices))"
 
+_SHORTEST_START: Final = 4
+"""Letters of a session's id by which it is found."""
+
+_NO_SESSION: Final = "no session"
+"""What no id begins with."""
+
 _CONDITIONS: Final[Mapping[str, str]] = {
     "q": """(
-        s.anonymous_id = $q or s.user_id = $q or 'anon:' || s.anonymous_id = $q
-        or (length($q) >= 4 and s.session_id ^@ $q)
+        s.anonymous_id in ($q, $q_device) or s.user_id = $q or s.session_id ^@ $q_session
         or s.anonymous_id in (select anonymous_id from stream.person_overrides where person_id = $q)
         or s.user_id in (select person_id from stream.person_merges where merged_into = $q)
     )""",
@@ -37,12 +43,16 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "open": "s.is_open",
 }
 
-_WITHOUT_ROWS: Final = "select min(started_at) as since from ({newest})"
-_NEWEST: Final = """
-select {columns} from stream.sessions s
+_PLACES: Final = """
+select s.session_id, s.started_at from stream.sessions s
 where {conditions}
 order by s.started_at desc, s.session_id
 limit $limit
+"""
+
+_ROWS: Final = """
+select * from stream.sessions
+where session_id in (select unnest($ids)) and started_at between $oldest::timestamptz and $newest::timestamptz
 """
 
 _FOUND: Final = f"""
@@ -100,6 +110,10 @@ class Wanted:
         values = {name: value for name in _CONDITIONS if (value := getattr(self, name))}
         conditions = [_CONDITIONS[name] for name in values]
         values.pop("open", None)
+        if self.q:
+            long_enough = len(self.q) >= _SHORTEST_START
+            values["q_device"] = self.q.removeprefix(PERSON_PREFIX)
+            values["q_session"] = self.q if long_enough else _NO_SESSION
         if self.bots != "with":
             conditions.append(_BOT if self.bots == "only" else f"not {_BOT}")
         return conditions, values
@@ -120,17 +134,19 @@ def find(
             "s.started_at <= $at::timestamptz and (s.started_at < $at::timestamptz or s.session_id > $last)"
         )
     values["limit"] = limit + 1
-    # When the oldest of them began is asked for first, because that reads few columns: sorting whole sessions takes a
-    # second at some millions of them.
-    newest = _NEWEST.format(columns="s.started_at", conditions=" and ".join(conditions) or "true")
-    (bound,) = query_rows(con, _WITHOUT_ROWS.format(newest=newest), values)
-    if bound["since"] is None:
+    # Which they are is asked first, because that reads few columns: sorting whole sessions takes a second at some
+    # millions of them.
+    places = query_rows(con, _PLACES.format(conditions=" and ".join(conditions) or "true"), values)
+    if not places:
         return [], None
-    conditions.append("s.started_at >= $bound::timestamptz")
-    found = _NEWEST.format(columns="s.*", conditions=" and ".join(conditions))
-    rows = query_rows(con, f"with found as ({found}) {_FOUND}", values | {"bound": bound["since"]})
-    more = len(rows) > limit
-    return rows[:limit], _named(rows[limit - 1]) if more else None
+    shown = places[:limit]
+    asked = {
+        "ids": [place["session_id"] for place in shown],
+        "oldest": shown[-1]["started_at"],
+        "newest": shown[0]["started_at"],
+    }
+    rows = query_rows(con, f"with found as ({_ROWS}) {_FOUND}", asked)
+    return rows, _named(shown[-1]) if len(places) > limit else None
 
 
 def one(con: duckdb.DuckDBPyConnection, session_id: str) -> dict[str, Any] | None:

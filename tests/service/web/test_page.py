@@ -214,7 +214,7 @@ def test_the_keyboard_reaches_everything(shop: Shop, open_page: Opener) -> None:
         reached.append(page.evaluate("(e => (e.textContent.trim() || e.id).slice(0, 20))(document.activeElement)"))
     ways = ["Overview", "Funnels", "Sessions", "Metrics", "Marts", "Experiments", "Spend", "Anomalies", "Health"]
     assert reached[:13] == ["Skip to the numbers", "Stitchline", *ways, "id", "Show"]
-    assert reached[13:17] == ["Pause", "Which they are", "Dead letters", "Each partition"]
+    assert reached[13:17] == ["Pause", "Which they are", "Take it apart", "Dead letters"]
     assert "Anonymous" in reached
     assert "5e551033" in reached
 
