@@ -23,6 +23,7 @@ from service.web.mart_api import mart_router
 from service.web.mart_pages import mart_pages
 from service.web.pages import page_router
 from service.web.questions import Questions
+from service.web.report_pages import report_pages
 from service.web.session_pages import session_pages
 from service.web.statement import DeadlinePassed
 from service.web.templating import Templates
@@ -86,6 +87,7 @@ def create_app(
     app.include_router(api_router(view, questions, key=key))
     app.include_router(session_pages(view, questions, render))
     app.include_router(funnel_pages(view, questions, render))
+    app.include_router(report_pages(questions, render))
     app.include_router(page_router(view, feed, access, questions, render))
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     app.add_middleware(AccessMiddleware, access=access)

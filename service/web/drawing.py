@@ -46,6 +46,21 @@ def line(values: Sequence[float | None], width: int = 120, height: int = 28) -> 
     return Line(width, height, path, area)
 
 
+def lines(series: Sequence[Sequence[float]], width: int, height: int) -> list[str]:
+    """A path for each of `series`, all on one scale from 0 to their greatest value; a point is a short stroke.
+
+    >>> lines([[0, 4], [2, 2]], width=10, height=24)
+    ['M0,22 10,2', 'M0,12 10,12']
+    """
+    greatest = max((value for values in series for value in values), default=0) or 1
+    paths = []
+    for values in series:
+        step = width / max(1, len(values) - 1)
+        points = [f"{at * step:g},{2 + (height - 4) * (1 - value / greatest):g}" for at, value in enumerate(values)]
+        paths.append(f"M{' '.join(points)}" + ("h4" if len(points) == 1 else ""))
+    return paths
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """Where an estimate and the ends of its interval lie on a scale, from 0 to 100, and where nothing changes."""

@@ -27,6 +27,7 @@ FUNNEL = {"name": "looks", "steps": [{"event": "Page Viewed"}, {"event": "Viewed
 PAGES = [
     *("/", "/funnels", "/sessions", f"/sessions/{SIGNED_UP}", "/metrics", "/metrics/orders", "/metrics/conversion"),
     *("/marts", "/marts/dim_person", "/experiments", "/spend", "/anomalies", "/health", "/identity/u1", "/runbook"),
+    *("/trends", "/trends?event=Page+Viewed&since=2026-01-31&breakdown=path&interval=hour", "/retention"),
     *(f"/sessions/{'b' * 32}", "/metrics?q=customer+cost", "/nowhere", "/identity/nobody"),
 ]
 
@@ -270,6 +271,24 @@ def test_the_people_behind_a_bar(page: Page) -> None:
     page.go_back()
     page.get_by_role("link", name="looks").click()
     expect(page.locator(".answer .step")).to_have_count(2)
+
+
+def test_trends_and_retention(page: Page) -> None:
+    page.goto("/trends?event=Page+Viewed&since=2026-01-31")
+    expect(page.get_by_role("region", name="Series").locator("tbody tr")).to_have_count(1)
+    page.get_by_label("Break down by").fill("path")
+    page.get_by_role("button", name="Show", exact=True).last.click()
+    expect(page.get_by_role("region", name="Series").locator("tbody th").first).to_contain_text("/")
+    assert "breakdown=path" in page.url
+    page.get_by_role("navigation", name="Reports").get_by_role("link", name="Retention").click()
+    page.get_by_label("First did").fill("Page Viewed")
+    page.get_by_label("Came back to").fill("Signed Up")
+    page.locator("#since").fill("2026-01-26")
+    page.get_by_role("button", name="Show", exact=True).last.click()
+    row = page.get_by_role("region", name="Cohorts").locator("tbody tr").first
+    expect(row).to_contain_text("2026-01-26")
+    page.goto("/trends?event=Page+Viewed&breakdown=nonsense")
+    expect(page.get_by_text("is no field of an event")).to_be_visible()
 
 
 def test_a_watched_funnel_moves(page: Page, shop: Shop) -> None:
