@@ -12,13 +12,12 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import AwareDatetime
 
 from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from identity.rebuild import Judged
 from service import experiments, forgetting, people
-from service.web import health, readings, sessions, vocabulary
+from service.web import health, readings, vocabulary
 from service.web.metrics import Metrics
 from service.web.models import (
     KEY_HEADER,
@@ -36,8 +35,6 @@ from service.web.models import (
     ReconcileQuestion,
     RefreshQuestion,
     RollbackQuestion,
-    Sessions,
-    SessionWithEvents,
     SpendFiles,
     SqlQuestion,
     State,
@@ -47,6 +44,7 @@ from service.web.models import (
 from service.web.questions import Questions
 from service.web.reports import reports_router
 from service.web.rows import query_rows
+from service.web.session_api import session_router
 from service.web.statement import read_rows
 from service.web.view import ServiceView
 from sinks.backups import Manifest
@@ -70,6 +68,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
     cannot be undone is for those who know the `key`, if there is one."""
     router = APIRouter()
     router.include_router(reports_router(questions))
+    router.include_router(session_router(questions))
     metrics = Metrics(view)
 
     def for_the_owner(shown: str, command: str) -> None:
@@ -129,33 +128,6 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         with questions.seat() as con:
             rows = read_rows(con, question.sql, timeout=questions.timeout)
         return Response(json.dumps(rows), media_type="application/json")
-
-    @router.get("/api/sessions", tags=["sessions"], responses={422: {"model": Problem}})
-    def list_sessions(
-        wanted: Annotated[sessions.Wanted, Depends(wanted_sessions)],
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
-    ) -> Sessions:
-        """The sessions that began last, newest first, open ones included; those that all conditions hold of."""
-        with questions.reading("the list of sessions") as con:
-            found, following = sessions.find(con, wanted, limit, after)
-        return Sessions.model_validate({"sessions": found, "next": following})
-
-    @router.get("/api/sessions/{session_id}", tags=["sessions"], responses={404: {"model": Problem}})
-    def session(
-        session_id: str,
-        limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000,
-        skipped: Annotated[int, Query(ge=0, le=100_000_000, description="So many events are left out first.")] = 0,
-    ) -> SessionWithEvents:
-        """One session and its events, in order; and what late events made of it, and it of others."""
-        with questions.reading("the session") as con:
-            found = sessions.one(con, session_id)
-            if found is None:
-                raise HTTPException(404, sessions.why_not_there(con, session_id)[0])
-            events, more = sessions.events(con, found, limit, skipped)
-            changes = sessions.changes(con, session_id)
-        answer = {"session": found, "events": events, "more": more, "changes": changes}
-        return SessionWithEvents.model_validate(answer)
 
     @router.post("/api/reconcile", tags=["flow"])
     def reconcile(asked: ReconcileQuestion) -> Reconciliation:
@@ -417,27 +389,6 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         return Response(text, headers={"Content-Type": media_type})
 
     return router
-
-
-def wanted_sessions(
-    q: Annotated[
-        str | None, Query(description="A session's id or its first letters, a user, device or person.")
-    ] = None,
-    device: Annotated[str | None, Query(description="Of this anonymous id only.")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="That began then or later.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="That began before.")] = None,
-    source: Annotated[str | None, Query(description="With this utm_source.")] = None,
-    medium: Annotated[str | None, Query(description="With this utm_medium.")] = None,
-    campaign: Annotated[str | None, Query(description="With this utm_campaign.")] = None,
-    device_type: Annotated[str | None, Query(description="desktop, mobile, tablet, …")] = None,
-    entry: Annotated[str | None, Query(description="That began on this path.")] = None,
-    bots: Annotated[sessions.Bots, Query(description="Sessions of bots as well, none of them, or no others.")] = "with",
-    only_open: Annotated[bool, Query(alias="open", description="Open ones only.")] = False,
-) -> sessions.Wanted:
-    """Which sessions a list is to have."""
-    return sessions.Wanted(
-        q, device, since, until, source, medium, campaign, device_type, entry, bots=bots, open=only_open
-    )
 
 
 async def body_text(request: Request) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Final
 
 import duckdb
@@ -262,11 +261,6 @@ def change(values: Sequence[float | None]) -> float | None:
     if len(values) < 8 or not values[-8] or values[-1] is None:
         return None
     return (values[-1] - values[-8]) / abs(values[-8])
-
-
-def whole_day(text: str | None) -> date | None:
-    """A day out of an address; None for none."""
-    return None if not text else date.fromisoformat(text)
 
 
 def by_name(rows: Sequence[Row], name: str) -> Mapping[str, list[Row]]:
