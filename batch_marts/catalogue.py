@@ -276,7 +276,8 @@ def _words(text: str) -> list[str]:
 
 def _stem(word: str) -> str:
     for ending in ("ies", "ing", "ed", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
+        least = 2 if ending == "s" else 3
+        if word.endswith(ending) and len(word) - len(ending) >= least and not word.endswith("ss"):
             return word[: -len(ending)] + ("y" if ending == "ies" else "")
     return word
 
