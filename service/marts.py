@@ -17,6 +17,7 @@ import duckdb
 
 from batch_marts import builds
 from batch_marts.builds import Build
+from batch_marts.catalogue import Catalogue, load_catalogue
 from batch_marts.dbt import PROJECT
 from batch_marts.metrics import METRICS
 from batch_marts.refresh import Funnels, MartRules, refresh, rollback
@@ -142,6 +143,11 @@ class Marts:
                 }
                 for build in builds.builds(con)
             ]
+
+    def catalogue(self) -> Catalogue:
+        """What the marts and the metrics mean, as their files say now. Raises DefinitionError if one is wrong."""
+        rules = self._rules()
+        return load_catalogue(rules.project, rules.metrics)
 
     def is_due(self, since: datetime) -> bool:
         """Whether there were refreshes before, and none has begun since then."""

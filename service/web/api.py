@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from base64 import b64decode
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ from flows.reconcile import Reconciliation
 from funnels import FunnelDefinition, FunnelResult, load_definition
 from identity.rebuild import Judged
 from service import experiments, forgetting, people
-from service.web import readings
+from service.web import health, readings, vocabulary
 from service.web.metrics import Metrics
 from service.web.models import (
     KEY_HEADER,
@@ -35,8 +35,6 @@ from service.web.models import (
     ReconcileQuestion,
     RefreshQuestion,
     RollbackQuestion,
-    Sessions,
-    SessionWithEvents,
     SpendFiles,
     SqlQuestion,
     State,
@@ -46,6 +44,7 @@ from service.web.models import (
 from service.web.questions import Questions
 from service.web.reports import reports_router
 from service.web.rows import query_rows
+from service.web.session_api import session_router
 from service.web.statement import read_rows
 from service.web.view import ServiceView
 from sinks.backups import Manifest
@@ -53,41 +52,6 @@ from sinks.backups import Manifest
 FUNNEL_PATH = "/api/funnel"
 
 OwnersKey = Annotated[str, Header(alias=KEY_HEADER, description="The owner's key.")]
-
-_SESSION = f"""
-select s.* exclude (person_id), {readings.PERSON_NOW} as person_id
-from found s
-{readings.AS_KNOWN_NOW}order by s.started_at desc, s.session_id
-"""
-
-_ONE_SESSION = "with found as (select * from stream.sessions where session_id = $session_id)" + _SESSION
-
-_NEWEST_SESSIONS = (
-    """with found as (
-    select * from stream.sessions
-    where ($device is null or anonymous_id = $device) and (not $open or is_open)
-      and ($since is null or started_at >= $since::timestamptz)
-    order by started_at desc, session_id
-    limit $limit
-)"""
-    + _SESSION
-)
-
-# Straight from the events of one device: the view session_events would join everything first. Tuples are spelt out,
-# because DuckDB 1.5 makes a BETWEEN of two comparisons with constant tuples, which it then refuses.
-_EVENTS_OF_SESSION = """
-select message_id, type, name, user_id, event_at, received_at, path, properties, context, is_background, clock_skewed
-from stream.events
-where anonymous_id = $anonymous_id and event_at between $started_at::timestamptz and $ended_at::timestamptz
-  and (event_at > $started_at::timestamptz or message_id >= $first_message_id)
-  and (event_at < $ended_at::timestamptz or message_id <= $last_message_id)
-order by event_at, message_id
-limit $limit
-"""
-
-_SUPERSEDED_BY = """
-select superseded_by from stream.session_changes where session_id = $id order by changed_at desc limit 1
-"""
 
 _DEAD_LETTERS = """
 select topic, "partition", "offset", reason, detail, key, raw[1:4096] as head, octet_length(raw) as size,
@@ -98,14 +62,13 @@ order by dead_at desc, topic, "partition", "offset" desc
 limit $limit
 """
 
-_DEAD_BY_REASON = "select reason, count(*) as letters from stream.dead_letters group by reason order by letters desc"
-
 
 def api_router(view: ServiceView, questions: Questions, *, key: str | None = None) -> APIRouter:
     """The routes under /api and /health, and /metrics. What writes files or
     cannot be undone is for those who know the `key`, if there is one."""
     router = APIRouter()
     router.include_router(reports_router(questions))
+    router.include_router(session_router(questions))
     metrics = Metrics(view)
 
     def for_the_owner(shown: str, command: str) -> None:
@@ -124,6 +87,34 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """The named definitions that this service shows on its page."""
         return list(view.funnels())
 
+    @router.get("/api/events", tags=["funnels"])
+    def event_names(
+        q: Annotated[str, Query(description="A part of the name.", max_length=500)] = "",
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+    ) -> list[dict[str, Any]]:
+        """The events that were seen in the last 30 days, the most frequent first, with their counts; without bots."""
+        with questions.reading("the events") as con:
+            return vocabulary.events(con, q, limit)
+
+    @router.get("/api/events/fields", tags=["funnels"])
+    def event_fields(
+        event: Annotated[str, Query(description="Its name.")], limit: Annotated[int, Query(ge=1, le=10_000)] = 200
+    ) -> dict[str, Any]:
+        """What can be asked of an event: its properties and columns, each with how many of a sample have it."""
+        with questions.reading("the event's fields") as con:
+            return vocabulary.properties(con, event, limit)
+
+    @router.get("/api/events/values", tags=["funnels"], responses={422: {"model": Problem}})
+    def event_values(
+        event: Annotated[str, Query(description="Its name.")],
+        field: Annotated[str, Query(description="As in a funnel definition: properties.plan.")],
+        q: Annotated[str, Query(description="A part of the value.", max_length=500)] = "",
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+    ) -> dict[str, Any]:
+        """The values of a field of an event, the most frequent first, with their counts in a sample."""
+        with questions.reading("the field's values") as con:
+            return vocabulary.values(con, event, field, q, limit)
+
     @router.post(
         "/api/sql",
         tags=["sql"],
@@ -137,34 +128,6 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         with questions.seat() as con:
             rows = read_rows(con, question.sql, timeout=questions.timeout)
         return Response(json.dumps(rows), media_type="application/json")
-
-    @router.get("/api/sessions", tags=["sessions"])
-    def sessions(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        device: Annotated[str | None, Query(description="Of this anonymous id only.")] = None,
-        only_open: Annotated[bool, Query(alias="open", description="Open ones only.")] = False,
-    ) -> Sessions:
-        """The sessions that began last, newest first, open ones included."""
-        with questions.reading("the list of sessions") as con:
-            since = None if device is not None or only_open else readings.newest_since(con, limit)
-            bounds = {"limit": limit, "device": device, "open": only_open, "since": since}
-            found = query_rows(con, _NEWEST_SESSIONS, bounds)
-        return Sessions.model_validate({"sessions": found})
-
-    @router.get("/api/sessions/{session_id}", tags=["sessions"], responses={404: {"model": Problem}})
-    def session(session_id: str, limit: Annotated[int, Query(ge=1, le=100_000)] = 10_000) -> SessionWithEvents:
-        """One session and its events, in order."""
-        with questions.reading("the session") as con:
-            found = query_rows(con, _ONE_SESSION, {"session_id": session_id})
-            if not found:
-                changes = query_rows(con, _SUPERSEDED_BY, {"id": session_id})
-                heir = f": late events made it part of {changes[0]['superseded_by']}" if changes else ""
-                raise HTTPException(404, f"there is no session {session_id[:100]}{heir}")
-            bounds = ("anonymous_id", "started_at", "ended_at", "first_message_id", "last_message_id")
-            span = {name: found[0][name] for name in bounds}
-            events = query_rows(con, _EVENTS_OF_SESSION, span | {"limit": limit + 1})
-        answer = {"session": found[0], "events": events[:limit], "more": len(events) > limit}
-        return SessionWithEvents.model_validate(answer)
 
     @router.post("/api/reconcile", tags=["flow"])
     def reconcile(asked: ReconcileQuestion) -> Reconciliation:
@@ -360,7 +323,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
     ) -> DeadLetters:
         """Records that are no acceptable events, with why and what they held."""
         with questions.reading("the list of dead letters") as con:
-            counts = {row["reason"]: row["letters"] for row in query_rows(con, _DEAD_BY_REASON)}
+            counts = {row["reason"]: row["letters"] for row in query_rows(con, health.DEAD_BY_REASON)}
             found = query_rows(con, _DEAD_LETTERS, {"limit": limit, "reason": reason, "raw": raw})
         letters = [
             row | {"key": _text(row["key"]), "text": _text(row["head"]), "raw_base64": row["raw"]} for row in found
@@ -382,6 +345,21 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
             partitions=[PartitionAnswer.model_validate(place, from_attributes=True) for place in now.partitions],
             totals=totals,
         )
+
+    @router.get("/api/health", tags=["health"])
+    def whole_state() -> dict[str, Any]:
+        """How the service stands: the flow, what it needs, its partitions and records, the marts."""
+        with questions.reading("the state") as con:
+            return health.told(view, con)
+
+    @router.get("/api/overview", tags=["health"])
+    def overview() -> dict[str, Any]:
+        """Events and sessions of the last 24 hours and of the same a week before, what is out of range, and up to when
+        each mart reaches (null if none is published)."""
+        with questions.reading("the overview") as con:
+            now = health.pulse(con, datetime.now(UTC))
+            marts = health.freshness(view, con)
+        return {"last_24_hours": now, "open_anomalies": view.anomalies().listed("open"), "marts": marts}
 
     @router.get("/health/live", tags=["health"])
     async def live() -> Health:

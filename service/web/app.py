@@ -17,10 +17,16 @@ from starlette.exceptions import HTTPException
 from funnels import load_definition
 from service.web.access import Access, AccessMiddleware
 from service.web.api import FUNNEL_PATH, api_router, body_text
+from service.web.funnel_pages import funnel_pages
 from service.web.live import LiveFeed
-from service.web.pages import Templates, page_router
+from service.web.mart_api import mart_router
+from service.web.mart_pages import mart_pages
+from service.web.pages import page_router
 from service.web.questions import Questions
+from service.web.report_pages import report_pages
+from service.web.session_pages import session_pages
 from service.web.statement import DeadlinePassed
+from service.web.templating import Templates
 from service.web.view import ServiceView
 from stitchline import __version__
 from stitchline.errors import DefinitionError, RequestRefused, StitchlineError, UsageError
@@ -75,21 +81,26 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.live = feed
+    render = Templates()
+    app.include_router(mart_pages(view, questions, render))  # before the API: /metrics is a page for browsers alone
+    app.include_router(mart_router(view, questions))
     app.include_router(api_router(view, questions, key=key))
-    app.include_router(page_router(view, feed, access, questions))
+    app.include_router(session_pages(view, questions, render))
+    app.include_router(funnel_pages(view, questions, render))
+    app.include_router(report_pages(questions, render))
+    app.include_router(page_router(view, feed, access, questions, render))
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     app.add_middleware(AccessMiddleware, access=access)
-    _explain_errors(app)
+    _explain_errors(app, render)
     return app
 
 
-def _explain_errors(app: FastAPI) -> None:
+def _explain_errors(app: FastAPI, render: Templates) -> None:
     """Every refusal is `{"error": …}`, or a page where a browser asked for one."""
-    templates = Templates()
 
     def refuse(request: Request, status: int, error: str, headers: dict[str, str] | None = None) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            return templates("error.html", status_code=status, status=status, error=error)
+            return render("error.html", status_code=status, status=status, error=error)
         return JSONResponse({"error": error}, status, headers)
 
     @app.exception_handler(StitchlineError)

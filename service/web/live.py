@@ -17,6 +17,7 @@ import duckdb
 
 from funnels import FunnelDefinition
 from service.web import readings, wording
+from service.web.health import read_pulse
 from service.web.readings import Reading
 from service.web.view import FlowState, ServiceView
 from stitchline.errors import StitchlineError
@@ -34,7 +35,7 @@ _PATIENCE = timedelta(milliseconds=200)
 _PATIENCE_AT_FIRST = timedelta(seconds=2)
 """And this long when it has none: a page of dashes helps nobody, nor does no page."""
 
-_EVERYBODY = ("flow", "partitions", "totals", "people", "sessions", "reconciliation")
+_EVERYBODY = ("flow", "partitions", "totals", "pulse", "people", "sessions", "reconciliation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class LiveFeed:
             "flow": _Schedule(self._read_flow, self._quick, tick),
             "partitions": _Schedule(lambda: readings.read_partitions(self._state), self._quick, 2 * tick),
             "totals": _Schedule(self._query(readings.read_totals), self._quick, tick),
+            "pulse": _Schedule(self._query(lambda con: read_pulse(con, datetime.now(UTC))), self._quick, 10 * tick),
             "people": _Schedule(self._query(readings.read_people), self._quick, 5 * tick),
             "sessions": _Schedule(self._query(readings.read_sessions), self._quick, 2 * tick),
             "reconciliation": _Schedule(self._query(readings.read_reconciliation), self._quick, 5 * tick),

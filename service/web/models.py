@@ -141,18 +141,29 @@ class SessionEvent(BaseModel):
     clock_skewed: bool
 
 
+class SessionChange(BaseModel):
+    """A session that late events made part of another."""
+
+    session_id: str
+    superseded_by: str | None = Field(description="The session that has its first event since; null for none.")
+    revision: int = Field(description="The last one that it had.")
+    changed_at: datetime
+
+
 class SessionWithEvents(BaseModel):
     """A session and what happened in it, in order."""
 
     session: Session
     events: list[SessionEvent]
     more: bool = Field(description="Whether there are events beyond `limit`.")
+    changes: list[SessionChange] = Field(description="What late events did, in the order in which it happened.")
 
 
 class Sessions(BaseModel):
     """Sessions, the ones that began last first."""
 
     sessions: list[Session]
+    next: str | None = Field(description="What to ask for as `after` to get the next page; null on the last one.")
 
 
 class DeadLetter(BaseModel):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 from urllib.parse import parse_qs
 from uuid import uuid4
 
-import jinja2
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
@@ -18,15 +17,14 @@ from markupsafe import Markup
 from batch_marts.anomalies.incidents import Deed
 from funnels import FunnelDefinition
 from service import forgetting, people
-from service.web import incidents, readings, wording
+from service.web import health, incidents, readings, wording
 from service.web.access import COOKIE, Access
 from service.web.live import LiveFeed
 from service.web.persons import read_person
 from service.web.questions import Questions
+from service.web.templating import Templates
 from service.web.view import ServiceView
-from stitchline import __version__
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _RUNBOOK: Final = Path(__file__).parents[2] / "docs" / "runbook.md"
 _COOKIE_LIFE = timedelta(days=30)
 _LONGEST_FORM = 4096
@@ -38,10 +36,11 @@ _DOCUMENTATION_POLICY = (
 """dbt writes one page with its scripts and styles in it; it may not ask anybody else for anything."""
 
 
-def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Questions) -> APIRouter:
+def page_router(
+    view: ServiceView, feed: LiveFeed, access: Access, questions: Questions, render: Templates
+) -> APIRouter:
     """The routes that browsers open."""
     router = APIRouter()
-    render = Templates()
 
     def chosen(name: str | None) -> FunnelDefinition | None:
         definitions = view.funnels()
@@ -52,11 +51,41 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
                 return definition
         raise HTTPException(404, f"this service has no funnel named {wording.clipped(name, 100)}")
 
+    def beside() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+        """What the overview shows that does not change from second to second."""
+        with questions.reading("the marts") as con:
+            freshness = health.freshness(view, con)
+        return freshness, incidents.rows(view.anomalies().listed("open"))
+
+    @router.get("/health", response_class=HTMLResponse, include_in_schema=False)
+    def whole_state() -> HTMLResponse:
+        with questions.reading("the state") as con:
+            told = health.told(view, con)
+            compared = readings.read_reconciliation(con)["texts"]["verdict"]
+        return render(
+            "health.html",
+            here="/health",
+            told=told,
+            partitions=told["partitions"],
+            marts=told["marts"],
+            services=_services(told, view.anomalies().troubles()),
+            compared=f"{compared}.",
+        )
+
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def overview(funnel: str | None = None) -> HTMLResponse:
         definition = chosen(funnel)
         found = await feed.current(definition)
-        return render("overview.html", definition=definition, definitions=view.funnels(), parts=found)
+        freshness, open_incidents = await run_in_threadpool(beside)
+        return render(
+            "overview.html",
+            here="/",
+            definition=definition,
+            definitions=view.funnels(),
+            parts=found,
+            marts=freshness,
+            incidents=open_incidents,
+        )
 
     @router.get("/identity", response_class=HTMLResponse, include_in_schema=False)
     def find(asked: Annotated[str, Query(alias="id")] = "") -> Response:
@@ -64,7 +93,7 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
         return (
             RedirectResponse(readings.person_href(asked), 303)
             if asked
-            else render("identity.html", asked="", persons=[], problem="")
+            else render("identity.html", asked="", asked_id="", persons=[], problem="")
         )
 
     @router.get("/identity/{asked:path}", response_class=HTMLResponse, include_in_schema=False)
@@ -73,20 +102,23 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
             found = [read_person(con, person) for person in people.show(con, view.rules(), asked)]
             problem = "" if found else forgetting.why_not_there(con, asked)
         status = 200 if found else 404
-        return render("identity.html", status_code=status, asked=asked, persons=found, problem=problem)
+        return render("identity.html", status_code=status, asked=asked, asked_id=asked, persons=found, problem=problem)
 
     @router.get("/anomalies", response_class=HTMLResponse, include_in_schema=False)
     def anomalies() -> HTMLResponse:
         every = incidents.rows(view.anomalies().listed("all"))
         going_on = [row for row in every if row["ended_at"] is None]
         over = [row for row in every if row["ended_at"] is not None]
-        return render("anomalies.html", going_on=going_on, over=over, troubles=view.anomalies().troubles())
+        return render(
+            "anomalies.html", here="/anomalies", going_on=going_on, over=over, troubles=view.anomalies().troubles()
+        )
 
     @router.get("/anomalies/{incident_id}", response_class=HTMLResponse, include_in_schema=False)
     def anomaly(incident_id: str) -> HTMLResponse:
         incident = view.anomalies().one(incident_id)
         return render(
             "anomaly.html",
+            here="/anomalies",
             incident=incident,
             blocks=incidents.drawn(incident["message"]),
             story=incidents.story(incident),
@@ -163,39 +195,31 @@ def page_router(view: ServiceView, feed: LiveFeed, access: Access, questions: Qu
     return router
 
 
+_SAYS: Final = {"answers": ("running", "answers"), "silent": ("waiting", "does not answer"),
+                "waited for": ("stopped", "is away, and the flow waits for it")}  # fmt: skip
+
+
+def _services(told: dict[str, Any], troubles: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The parts of the service, each with a status to mark it by and what it says."""
+    names = {"kafka": "Kafka", "redis": "Redis", "warehouse": "Warehouse"}
+    rate = f"{wording.rate(told['events_per_second'])} events per second"
+    behind = "nothing is waiting"
+    if told["lag_records"]:
+        waited = wording.span(timedelta(seconds=told["lag_seconds"]))
+        behind = f"{wording.counted(told['lag_records'], 'record')} behind, {waited}"
+    found = [{"name": "Flow", "status": told["status"], "says": f"{told['status']}, {rate}, {behind}"}]
+    for key, name in names.items():
+        status, says = _SAYS[told["services"][key]]
+        size = told["warehouse_size"]
+        more = f", {size['database_size']} and {size['wal_size']} to be written into it" if key == "warehouse" else ""
+        found.append({"name": name, "status": status, "says": says + more})
+    if troubles:
+        says = f"{wording.clipped(troubles[0]['error'], 200)} ({troubles[0]['channel']})"
+        found.append({"name": "Slack", "status": "waiting", "says": says})
+    return found
+
+
 async def _short_body(request: Request) -> bytes:
     if int(request.headers.get("content-length") or 0) > _LONGEST_FORM:
         raise HTTPException(413, "that is too long for this form")
     return await request.body()
-
-
-class Templates:
-    """The Jinja2 environment: everything escaped, a name that is not given is an error."""
-
-    def __init__(self) -> None:
-        self._environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.globals |= {
-            "version": __version__,
-            "describe": readings.describe,
-            "step_names": readings.step_names,
-            "sessions_shown": readings.SESSIONS_SHOWN,
-            "nothing": wording.NOTHING,
-            "clipped": wording.clipped,
-        }
-        self._environment.filters |= {
-            "time": datetime.fromisoformat,
-            "exact": wording.exact,
-            "counted": wording.counted,
-            "figure": lambda value: wording.NOTHING if value is None else f"{value:,.4g}",
-        }
-
-    def __call__(self, name: str, *, status_code: int = 200, **context: object) -> HTMLResponse:
-        now = datetime.now(UTC)
-        self._environment.filters["ago"] = lambda at: wording.ago(at, now)
-        return HTMLResponse(self._environment.get_template(name).render(now=now, **context), status_code)

@@ -159,6 +159,7 @@ def read_partitions(state: FlowState) -> Reading:
                 "next_offset": wording.number(place.next_offset),
                 "end_offset": wording.number(place.end_offset),
                 "lag_records": wording.number(place.lag_records),
+                "lag": wording.span(place.lag) if place.lag_records else wording.NOTHING,
                 "watermark": iso_utc(place.watermark) if place.watermark else "",
             }
             for place in ordered
@@ -195,7 +196,9 @@ def describe(definition: FunnelDefinition) -> str:
     """The rules of a funnel in a line, for people."""
     subjects = {"person": "people", "device": "devices", "session": "sessions"}
     order = {"ordered": "in this order", "strict": "one right after the other", "any": "in any order"}
-    return f"{subjects[definition.by]}, {order[definition.order]}, within {format_duration(definition.window)}"
+    each_time = ", each time anew" if definition.count == "totals" else ""
+    window = format_duration(definition.window)
+    return f"{subjects[definition.by]}{each_time}, {order[definition.order]}, within {window}"
 
 
 def step_names(definition: FunnelDefinition) -> list[str]:
@@ -216,7 +219,7 @@ def session_row(row: dict[str, Any]) -> dict[str, Any]:
     anonymous = person.startswith("anon:")
     return {
         "id": row["session_id"],
-        "href": f"/api/sessions/{row['session_id']}",
+        "href": f"/sessions/{row['session_id']}",
         "short_id": row["session_id"][:8],
         "person": "Anonymous" if anonymous else wording.clipped(person),
         "person_title": wording.clipped(person),

@@ -68,6 +68,36 @@ def share(value: float | None) -> str:
     return NOTHING if value is None else f"{value * 100:.1f}{_NARROW}%"
 
 
+def signed(value: float | None) -> str:
+    """A relative change, in percent, with its sign.
+
+    >>> [signed(value).replace("\u202f", " ") for value in (0.051, -0.2, 0.0)]
+    ['+5.1 %', '−20.0 %', '±0.0 %']
+    """
+    if value is None:
+        return NOTHING
+    sign = "±" if round(value * 1000) == 0 else "+" if value > 0 else "−"
+    return f"{sign}{abs(value) * 100:,.1f}{_NARROW}%"
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """A value with its unit, with as many digits as say something: shares in percent, money with its currency.
+
+    >>> told = [amount(0.4321, "share"), amount(1234.5, "USD"), amount(12.345, "USD per order"), amount(7, "orders")]
+    >>> [text.replace("\u202f", " ") for text in told]
+    ['43.2 %', '$1,234', '$12.35 per order', '7 orders']
+    """
+    if value is None:
+        return NOTHING
+    if unit == "share":
+        return share(value)
+    text = f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.2f}"
+    if unit.startswith("USD"):
+        per = unit.removeprefix("USD").strip()
+        return text if per == "per USD" else f"${text}{_NARROW + per if per else ''}"
+    return f"{text}{_NARROW}{unit}" if unit else text
+
+
 def span(value: timedelta | None) -> str:
     """A duration in its two largest units.
 

@@ -93,7 +93,7 @@
       setText(cell, value);
       if (cell.dataset.cell === "short_id") {
         cell.href = row.href;
-        cell.title = `Session ${row.id} as JSON`;
+        cell.title = `Session ${row.id}`;
       } else if (cell.dataset.cell === "person") {
         cell.href = row.person_href;
         cell.title = row.person_title;
@@ -205,7 +205,7 @@
     source?.close();
     source = new EventSource(document.body.dataset.live);
     source.addEventListener("history", (event) => addPoints(JSON.parse(event.data).points));
-    for (const part of ["flow", "partitions", "totals", "people", "sessions", "reconciliation", "funnel", "problem"]) {
+    for (const part of ["flow", "partitions", "totals", "pulse", "people", "sessions", "reconciliation", "funnel", "problem"]) {
       source.addEventListener(part, (event) => take(part, JSON.parse(event.data)));
     }
     source.addEventListener("error", lost);

@@ -29,7 +29,7 @@ CHROMIUM_ARGUMENTS = [
 def empty_shop(tmp_path: Path) -> Iterator[Shop]:
     shop = Shop(tmp_path / "warehouse.duckdb")
     yield shop
-    shop.database.close()
+    shop.warehouse.close()
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     shop = Shop(tmp_path_factory.mktemp("untouched") / "warehouse.duckdb")
     shop.fill()
     yield shop
-    shop.database.close()
+    shop.warehouse.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from funnels import FunnelDefinition, FunnelResult, run_funnel
 from identity.rebuild import Judged
 from service.anomalies import Anomalies
 from service.marts import Marts
+from service.settings import Settings
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from service.web.view import FlowState, PartitionState
 from sinks.backups import Manifest
-from sinks.warehouse import SCHEMA_VERSION
+from sinks.warehouse import Warehouse
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -47,18 +47,16 @@ class Shop:
     """A ServiceView over a warehouse file of its own; the flow's state is what the test says it is."""
 
     def __init__(self, path: Path, funnels: Sequence[FunnelDefinition] = (PURCHASE,)) -> None:
-        self.database = duckdb.connect(str(path))
-        self.database.execute("set TimeZone = 'UTC'")
-        self.database.execute((files("sinks") / "schema.sql").read_text())
-        self.write("insert into stream.warehouse values ('w', 'g', ?, ?, 'salt')", SCHEMA_VERSION, NOON)
+        self.warehouse = Warehouse.open(path)
         self.state = FlowState("running")
         self.definitions = funnels
         self.trials: Sequence[Experiment] = ()
         self.reads = 0
+        self._settings = Settings(warehouse={"path": path})
 
     def reader(self) -> duckdb.DuckDBPyConnection:
         self.reads += 1
-        return self.database.cursor()
+        return self.warehouse.reader()
 
     def flow_state(self) -> FlowState:
         return self.state
@@ -88,10 +86,10 @@ class Shop:
         raise AssertionError("nothing here forgets persons")
 
     def marts(self) -> Marts:
-        raise AssertionError("nothing here has marts")
+        return Marts(self.warehouse, self._settings, threading.Event())
 
     def anomalies(self) -> Anomalies:
-        raise AssertionError("nothing here is judged")
+        return Anomalies(self.warehouse, self._settings)
 
     def load_spend(self, files: SpendFiles) -> list[dict[str, Any]]:
         raise AssertionError("nothing here loads spend")
@@ -110,7 +108,7 @@ class Shop:
 
     def write(self, sql: str, *values: object) -> None:
         """Runs one statement on a cursor of its own, as the flow does."""
-        with self.database.cursor() as cursor:
+        with self.warehouse.reader() as cursor:
             cursor.execute(sql, values)
 
     def event(self, message_id: str, name: str, device: str, event_at: datetime, **columns: object) -> None:

@@ -276,7 +276,7 @@ def test_an_empty_warehouse_answers_too(empty_shop: Shop, server: Server) -> Non
     server.start(create_app(empty_shop))
     with httpx.Client(base_url=server.url) as api:
         assert api.get("/api/state").json()["totals"]["consumed"] == 0
-        assert api.get("/api/sessions").json() == {"sessions": []}
+        assert api.get("/api/sessions").json() == {"sessions": [], "next": None}
         assert api.get("/api/dead-letters").json() == {"total": 0, "by_reason": {}, "dead_letters": []}
         result = api.post("/api/funnel", json=PURCHASE.model_dump(mode="json")).json()
         assert (result["as_of"], [step["count"] for step in result["steps"]]) == (None, [0, 0, 0])
@@ -294,11 +294,17 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/anomalies/{incident_id}/chart.png",
         "/api/backup",
         "/api/dead-letters",
+        "/api/events",
+        "/api/events/fields",
+        "/api/events/values",
         "/api/experiments",
+        "/api/experiments/looks",
         "/api/funnel",
+        "/api/funnel.png",
         "/api/funnel/next",
         "/api/funnel/people",
         "/api/funnels",
+        "/api/health",
         "/api/identity",
         "/api/identity/audit",
         "/api/identity/change",
@@ -310,10 +316,18 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/marts/history",
         "/api/marts/refresh",
         "/api/marts/rollback",
+        "/api/marts/tables",
+        "/api/marts/tables/{mart}",
+        "/api/marts/tables/{mart}/rows",
+        "/api/metrics",
+        "/api/metrics/{name}",
+        "/api/metrics/{name}/values",
+        "/api/overview",
         "/api/reconcile",
         "/api/retention",
         "/api/sessions",
         "/api/sessions/{session_id}",
+        "/api/spend",
         "/api/spend/files",
         "/api/spend/rates",
         "/api/sql",

@@ -54,7 +54,7 @@ def test_the_newest_sessions(shop: Shop, open_page: Opener) -> None:
     expect(rows.nth(2).locator("[data-cell=events]")).to_have_text("3")
     expect(rows.nth(2).locator("[data-cell=lasted]")).to_have_text("5\u202fmin")
     expect(rows.nth(2).locator(".badge.open")).to_be_hidden()
-    expect(rows.nth(2).locator(".id a")).to_have_attribute("href", "/api/sessions/" + "5e551011" * 4)
+    expect(rows.nth(2).locator(".id a")).to_have_attribute("href", "/sessions/" + "5e551011" * 4)
     expect(rows.nth(2).locator("a.person")).to_have_attribute("href", "/identity/u1")
 
 
@@ -209,11 +209,12 @@ def test_the_list_of_sessions_keeps_still_under_the_pointer(shop: Shop, open_pag
 def test_the_keyboard_reaches_everything(shop: Shop, open_page: Opener) -> None:
     page = open_page(shop)
     reached = []
-    for _ in range(15):
+    for _ in range(26):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("(e => (e.textContent.trim() || e.id).slice(0, 20))(document.activeElement)"))
-    assert reached[:5] == ["Skip to the numbers", "Stitchline", "Anomalies", "id", "Show"]
-    assert reached[5:8] == ["Pause", "Dead letters", "Each partition"]
+    ways = ["Overview", "Funnels", "Sessions", "Metrics", "Marts", "Experiments", "Spend", "Anomalies", "Health"]
+    assert reached[:13] == ["Skip to the numbers", "Stitchline", *ways, "id", "Show"]
+    assert reached[13:17] == ["Pause", "Which they are", "Take it apart", "Dead letters"]
     assert "Anonymous" in reached
     assert "5e551033" in reached
 
@@ -221,8 +222,8 @@ def test_the_keyboard_reaches_everything(shop: Shop, open_page: Opener) -> None:
 def test_screen_readers_find_their_way(shop: Shop, open_page: Opener) -> None:
     page = open_page(shop)
     headings = page.get_by_role("heading", level=2).all_inner_texts()
-    assert [text.split()[0] for text in headings] == ["Funnel", "Events", "Behind", "Newest"]
-    for name in ("Funnel purchase", "Events per second", "Behind", "Newest sessions"):
+    assert [text.split()[0] for text in headings] == ["Funnel", "Events", "Behind", "Open", "Marts", "Newest"]
+    for name in ("Funnel purchase", "Events per second", "Behind", "Open anomalies", "Marts", "Newest sessions"):
         expect(page.get_by_role("region", name=name)).to_have_count(1)
     expect(page.get_by_role("img", name="Line of events per second")).to_have_count(1)
     expect(page.get_by_role("columnheader", name="Person, device")).to_have_count(1)

@@ -1,0 +1,290 @@
+"""What the marts and the metrics mean, for people: read from the same files that make them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+
+from batch_marts.metrics import Metric, load_metrics
+from stitchline.errors import DefinitionError
+
+Layer = Literal["source", "staging", "intermediate", "marts"]
+
+DAILY: Final = "mart_daily_metrics"
+"""The mart of the metrics, which has no file of its own."""
+
+_LAYERS: Final[tuple[Layer, ...]] = ("staging", "intermediate", "marts")
+_REF: Final = re.compile(r"\bref\(\s*['\"](\w+)['\"]\s*\)")
+_SOURCE: Final = re.compile(r"\bsource\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
+_SAYS: Final = re.compile(r"['\"]says['\"]\s*:\s*'((?:[^'\\]|\\.)*)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a mart, by its contract."""
+
+    name: str
+    data_type: str
+    description: str
+    tests: tuple[str, ...]
+    """What has to hold of it, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mart:
+    """A table that was tested before anybody sees it."""
+
+    name: str
+    question: str
+    """What it answers: its description's first sentence."""
+    description: str
+    """The rest of its description."""
+    columns: tuple[Column, ...]
+    tests: tuple[str, ...]
+    """What has to hold of it, besides what has to hold of its columns, in words."""
+
+    @property
+    def test_count(self) -> int:
+        return len(self.tests) + sum(len(column.tests) for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a table is made from, one step back."""
+
+    name: str
+    layer: Layer
+    reads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All of them, by name."""
+
+    marts: Mapping[str, Mart]
+    metrics: Mapping[str, Metric]
+    models: Mapping[str, Model]
+
+    def made_from(self, *names: str) -> list[Model]:
+        """Everything that is behind these models, the nearest first; they themselves are left out."""
+        found: dict[str, Model] = {}
+        waiting = [read for name in names for read in self._reads(name)]
+        while waiting:
+            name = waiting.pop(0)
+            if name not in found and name in self.models and name not in names:
+                found[name] = self.models[name]
+                waiting += self._reads(name)
+        return list(found.values())
+
+    def behind(self, metric: Metric) -> list[Model]:
+        """Everything that a metric is worked out from, the nearest first."""
+        direct = [self.models[name] for name in reads_of(metric, self.metrics) if name in self.models]
+        return direct + self.made_from(*(model.name for model in direct))
+
+    def read_by(self, name: str) -> list[Model]:
+        """The models that read this one themselves."""
+        return [model for model in self.models.values() if name in model.reads]
+
+    def metrics_of(self, mart: str) -> list[Metric]:
+        """The metrics that are worked out from this mart directly."""
+        return [metric for metric in self.metrics.values() if mart in reads_of(metric, self.metrics)]
+
+    def _reads(self, name: str) -> tuple[str, ...]:
+        return self.models[name].reads if name in self.models else ()
+
+
+def reads_of(metric: Metric, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+    """The models that a metric is worked out from; of a ratio those of both its parts."""
+    if metric.ratio is not None:
+        return tuple(dict.fromkeys(read for part in metric.ratio for read in reads_of(metrics[part], metrics)))
+    return tuple(dict.fromkeys(_REF.findall(metric.value or "")))
+
+
+def load_catalogue(project: Path, metrics: Path) -> Catalogue:
+    """The catalogue of the dbt project in a folder and of the metrics in a file; read again when one of them changed.
+
+    Raises DefinitionError for a file that cannot be read.
+    """
+    files = [*project.glob("models/**/*.*"), *project.glob("tests/*.sql"), metrics]
+    try:
+        state = tuple(sorted((str(file), file.stat().st_mtime_ns) for file in files))
+    except OSError as error:
+        raise DefinitionError(f"{error.filename} cannot be read: {error.strerror}", source=error.filename) from error
+    return _loaded(project, metrics, state)
+
+
+@lru_cache(maxsize=4)
+def _loaded(project: Path, metrics: Path, state: tuple[tuple[str, int], ...]) -> Catalogue:
+    known = {metric.shown_as: metric for metric in load_metrics(metrics)}
+    models = {model.name: model for model in _models(project)}
+    every = (read for metric in known.values() for read in reads_of(metric, known))
+    models[DAILY] = Model(DAILY, "marts", tuple(dict.fromkeys([*every, "int_calendar"])))
+    for name in sorted({read for model in models.values() for read in model.reads if "." in read}):
+        models[name] = Model(name, "source", ())
+    return Catalogue({mart.name: mart for mart in _marts(project)}, known, models)
+
+
+def _models(project: Path) -> Iterator[Model]:
+    for layer in _LAYERS:
+        for file in sorted((project / "models" / layer).glob("*.*")):
+            if file.suffix in (".sql", ".py"):
+                text = file.read_text(encoding="utf-8")
+                reads = _REF.findall(text) + [f"{schema}.{table}" for schema, table in _SOURCE.findall(text)]
+                yield Model(file.stem, layer, tuple(dict.fromkeys(reads)))
+
+
+def _marts(project: Path) -> Iterator[Mart]:
+    business = _business_tests(project)
+    for file in sorted((project / "models" / "marts").glob("*.yml")):
+        try:
+            told = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DefinitionError(f"{file} cannot be read: {error}", source=file) from error
+        for model in (told or {}).get("models") or []:
+            question, rest = _question(_without_macros(model.get("description") or ""))
+            yield Mart(
+                name=model["name"],
+                question=question,
+                description=rest,
+                columns=tuple(_column(column) for column in model.get("columns") or ()),
+                tests=tuple(
+                    [said for test in model.get("data_tests") or () for said in _of_table(test)]
+                    + business.get(model["name"], [])
+                ),
+            )
+
+
+def _question(description: str) -> tuple[str, str]:
+    """The first sentence, and the others.
+
+    >>> _question("Which days are there, and are they over? One row per UTC day.")
+    ('Which days are there, and are they over?', 'One row per UTC day.')
+    """
+    text = " ".join(description.split())
+    end = re.search(r"[.?!] ", text)
+    return (text[: end.start() + 1], text[end.end() :]) if end else (text, "")
+
+
+def _without_macros(text: str) -> str:
+    return re.sub(r"\{\{.*?\}\}", "", text, flags=re.DOTALL)
+
+
+def _column(told: Mapping[str, Any]) -> Column:
+    tests = [_of_column(test) for test in told.get("data_tests") or ()]
+    return Column(
+        str(told["name"]), str(told.get("data_type", "")), " ".join(str(told.get("description", "")).split()), (*tests,)
+    )
+
+
+def _named(test: Any) -> tuple[str, Mapping[str, Any]]:
+    """A test's name and its arguments, in whichever form they are written."""
+    if not isinstance(test, Mapping):
+        return str(test), {}
+    name, told = next(iter(test.items()))
+    written: Mapping[str, Any] = told or {}
+    return str(name), dict(written.get("arguments") or written)
+
+
+def _of_column(test: Any) -> str:
+    name, told = _named(test)
+    match name:
+        case "unique":
+            return "each value once"
+        case "not_null":
+            return "never null"
+        case "relationships":
+            found = _REF.search(str(told.get("to", "")))
+            return f"is in {found[1] if found else told.get('to')}.{told.get('field')}"
+        case "accepted_values":
+            return f"one of {', '.join(map(str, told.get('values', ())))}"
+    return name.replace("_", " ")
+
+
+def _of_table(test: Any) -> Iterator[str]:
+    name, told = _named(test)
+    columns = ", ".join(told.get("columns", ()))
+    match name:
+        case "never_null":
+            yield f"never null: {columns}"
+        case "one_row_per":
+            yield f"one row per {columns}"
+        case _:
+            yield name.replace("_", " ")
+
+
+def _business_tests(project: Path) -> dict[str, list[str]]:
+    """By mart, what the business knows to be true of it: the names of the tests, which are sentences."""
+    found: dict[str, list[str]] = {}
+    for file in sorted((project / "tests").glob("*.sql")):
+        text = file.read_text(encoding="utf-8")
+        for model in dict.fromkeys(_REF.findall(text)):
+            found.setdefault(model, []).append(file.stem.replace("_", " "))
+    return found
+
+
+def found_by(words: str, metrics: Sequence[Metric]) -> list[Metric]:
+    """The metrics that some of these plain words speak of, the best first; all of them for no words.
+
+    A word counts most in the name, less in the owner and the unit, least in the definition; words that occur in many
+    metrics tell little.
+    """
+    asked = [word for word in dict.fromkeys(_words(words)) if word not in _SMALL_WORDS]
+    if not asked:
+        return list(metrics) if not words.strip() else []
+    texts = [
+        (
+            (4.0, _words(f"{one.name} {one.label}")),
+            (2.0, _words(f"{one.owner} {one.unit}")),
+            (1.0, _words(one.definition)),
+        )
+        for one in metrics
+    ]
+    holders = {word: sum(any(_holds(words, word) for _, words in each) for each in texts) for word in asked}
+    scores = []
+    for parts in texts:
+        score = 0.0
+        for word in asked:
+            best = max((weight for weight, words in parts if _holds(words, word)), default=0.0)
+            score += best / (holders[word] or 1)
+        names = parts[0][1]  # of two that have a word in the name, the one that says little else
+        score *= 1 + sum(any(_meets(word, name) for word in asked) for name in names) / len(names)
+        scores.append(score)
+    ranked = sorted(zip(scores, range(len(metrics)), strict=True), key=lambda pair: (-pair[0], pair[1]))
+    return [metrics[at] for score, at in ranked if score > 0]
+
+
+_SMALL_WORDS: Final = frozenset(
+    """a an the of to in on at by for and or is are was were do does did how much many what which who when where why we
+    us our it its that this there have has had per with from""".split()  # noqa: SIM905
+)
+
+
+def _words(text: str) -> list[str]:
+    """Words without the endings that say no more.
+
+    >>> _words("Sign-ups; costs")
+    ['sign', 'up', 'cost']
+    """
+    return [_stem(word) for word in re.findall(r"[a-z0-9]+", text.lower())]
+
+
+def _stem(word: str) -> str:
+    for ending in ("ies", "ing", "ed", "s"):
+        least = 2 if ending == "s" else 3
+        if word.endswith(ending) and len(word) - len(ending) >= least and not word.endswith("ss"):
+            return word[: -len(ending)] + ("y" if ending == "ies" else "")
+    return word
+
+
+def _holds(words: Sequence[str], asked: str) -> bool:
+    return any(_meets(asked, word) for word in words)
+
+
+def _meets(asked: str, held: str) -> bool:
+    return asked == held or (len(asked) >= 4 and held.startswith(asked))

@@ -1,0 +1,196 @@
+"""What is published, over HTTP: as JSON, CSV and Arrow, and not again what did not change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pyarrow as pa
+import pytest
+
+from service.web.app import create_app
+from tests.service.web.marts import publish
+from tests.service.web.shop import Server, Shop, at
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shop = Shop(tmp_path_factory.mktemp("tables") / "warehouse.duckdb")
+    shop.fill()
+    publish(shop)
+    yield shop
+    shop.warehouse.close()
+
+
+@pytest.fixture(scope="module")
+def asked(shop: Shop) -> Iterator[httpx.Client]:
+    server = Server()
+    server.start(create_app(shop))
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+    server.stop()
+
+
+def test_a_table_in_three_forms(asked: httpx.Client) -> None:
+    path = "/api/spend"
+    rows = asked.get(path).json()
+    assert [(row["month_start"], row["channel"], row["cac_usd"], row["roas"]) for row in rows] == [
+        ("2026-01-01", "google", 30.0, 4.0),
+        ("2026-01-01", "direct", None, None),
+        ("2025-12-01", "google", 45.0, 2.0),
+    ]
+    comma = asked.get(path, headers={"Accept": "text/csv"})
+    assert comma.headers["content-type"].startswith("text/csv")
+    assert comma.headers["content-disposition"] == 'attachment; filename="spend.csv"'
+    assert comma.text.splitlines()[0].startswith('"month_start","channel","spend_usd"')
+    assert asked.get(path, params={"format": "csv"}).text == comma.text
+    arrow = asked.get(path, headers={"Accept": ARROW})
+    table = pa.ipc.open_stream(arrow.content).read_all()
+    assert table.column("spend_usd").to_pylist() == [1200.0, 0.0, 900.0]
+
+
+def test_the_rows_of_a_mart_come_by_pages(asked: httpx.Client) -> None:
+    path = "/api/marts/tables/mart_daily_metrics/rows"
+    every = asked.get(path, params={"limit": 100_000}).json()
+    some = [
+        *asked.get(path, params={"limit": 100}).json(),
+        *asked.get(path, params={"limit": 100, "offset": 100}).json(),
+    ]
+    assert some == every[:200]
+    assert asked.get("/api/marts/tables/stream.events/rows").status_code == 404
+    assert "Published are: dim_campaign" in asked.get("/api/marts/tables/x").json()["error"]
+
+
+def test_what_did_not_change_is_not_sent_again(asked: httpx.Client, shop: Shop) -> None:
+    for path in (
+        "/api/metrics/orders",
+        "/api/metrics/orders/values",
+        "/api/spend",
+        "/api/marts/tables/dim_person/rows",
+    ):
+        first = asked.get(path)
+        again = asked.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b""), path
+        assert asked.get(path, headers={"If-None-Match": 'W/"other"'}).status_code == 200
+        in_csv = asked.get(path, headers={"Accept": "text/csv", "If-None-Match": first.headers["etag"]})
+        assert in_csv.status_code == 200, "another form is another answer"
+    known = asked.get("/api/spend").headers["etag"]
+    publish(shop, 7)
+    assert asked.get("/api/spend", headers={"If-None-Match": known}).status_code == 200
+
+
+def test_metrics_with_their_values(asked: httpx.Client) -> None:
+    orders = next(one for one in asked.get("/api/metrics").json() if one["name"] == "orders")
+    assert (orders["owner"], orders["value"], orders["date"]) == ("finance", 155.0, "2026-01-30")
+    assert orders["values"][-2:] == [154.0, 155.0]
+    (cac, *_) = asked.get("/api/metrics", params={"q": "how much does a customer cost us"}).json()
+    assert cac["name"] == "cac"
+    told = asked.get("/api/metrics/sessions").json()
+    assert [(part["dimension"], part["value"], part["sum"]) for part in told["parts"]] == [
+        ("channel=google", 30.0, 840.0),
+        ("channel=direct", 12.0, 336.0),
+    ]
+    assert told["days"] == {
+        "first_day": "2025-12-22",
+        "last_day": "2026-01-30",
+        "complete_until": "2026-01-30",
+        "incomplete_days": 0,
+    }
+    values = asked.get("/api/metrics/orders/values", params={"since": "2026-01-30"}).json()
+    assert [(row["metric_date"], row["metric_value"], row["is_complete"]) for row in values] == [
+        ("2026-01-30", 155.0, True),
+        ("2026-01-31", 7.0, False),
+    ]
+    assert "Defined are: page_views" in asked.get("/api/metrics/nothing").json()["error"]
+
+
+def test_marts_say_what_they_are_made_from(asked: httpx.Client) -> None:
+    told = asked.get("/api/marts/tables/fct_sessions").json()
+    assert told["question"] == "What happened in each visit, by whom, and through which channel?"
+    assert told["made_from"]["intermediate"] == ["int_sessions"]
+    assert "stg_sessions" in told["made_from"]["staging"]
+    assert "mart_daily_metrics" in told["read_by"]
+    assert "sessions" in told["metrics"]
+    column = next(one for one in told["columns"] if one["name"] == "channel")
+    assert (column["data_type"], column["tests"]) == ("varchar", ["is in dim_channel.channel"])
+    reaches = {one["name"]: one["reaches"] for one in asked.get("/api/marts/tables").json()["tables"]}
+    assert reaches["fct_ad_spend_daily"] == "2026-01-28"
+    assert reaches["fct_sessions"] is None
+
+
+def test_where_nothing_is_published_it_says_so(empty_shop: Shop, server: Server) -> None:
+    server.start(create_app(empty_shop))
+    with httpx.Client(base_url=server.url) as api:
+        for path in ("/api/marts/tables", "/api/metrics/orders", "/api/spend"):
+            answer = api.get(path)
+            assert (answer.status_code, "stitchline marts refresh" in answer.json()["error"]) == (503, True)
+        assert [one["value"] for one in api.get("/api/metrics").json()] == [None] * 19
+        assert api.get("/api/experiments/looks").json() == []
+        assert api.get("/api/overview").json()["marts"] is None
+
+
+def test_prometheus_and_people_share_an_address(asked: httpx.Client) -> None:
+    assert asked.get("/metrics").text.startswith("# HELP")
+    assert asked.get("/metrics", headers={"Accept": "application/openmetrics-text"}).text.startswith("# HELP")
+    assert asked.get("/metrics", headers={"Accept": "text/html,*/*"}).text.startswith("<!doctype html>")
+
+
+def test_sessions_are_found_a_page_at_a_time(asked: httpx.Client, shop: Shop) -> None:
+    for number in range(25):  # several at one instant
+        device = f"x{number:02d}"
+        shop.session(
+            f"{number:032x}", device, at(-number // 4), at(1), device_type="tablet", entry_path=f"/{number % 2}"
+        )
+    found: list[str] = []
+    after, pages = None, 0
+    while True:
+        wanted = {"limit": "4", "device_type": "tablet"} | ({"after": after} if after else {})
+        answer = asked.get("/api/sessions", params=wanted).json()
+        found += [one["session_id"] for one in answer["sessions"]]
+        after, pages = answer["next"], pages + 1
+        if after is None:
+            break
+    assert found == [f"{number:032x}" for number in range(25)]
+    assert pages == 7
+
+    def ids(**wanted: str) -> list[str]:
+        answer = asked.get("/api/sessions", params=wanted).json()["sessions"]
+        return [one["session_id"] for one in answer]
+
+    assert len(ids(entry="/1", device_type="tablet")) == 12
+    assert ids(q="x07") == ids(q="anon:x07") == [f"{7:032x}"]
+    assert ids(q="u1") == ids(q="5e551011") == ids(source="google", campaign="spring") == ["5e551011" * 4]
+    assert ids(q="5e5") == [], "three letters say nothing"
+    assert ids(bots="only") == []
+    assert ids(since="2026-01-31T12:09:00Z") == ["5e551033" * 4]
+    assert "`after` is not where a page ended" in asked.get("/api/sessions?after=x").json()["error"]
+
+
+def test_what_there_is_to_build_a_funnel_of(asked: httpx.Client, shop: Shop) -> None:
+    shop.event("v1", "Paid", "d1", at(20), properties='{"cart.total": 5, "plan": "pro", "new": true}', path="/buy")
+    shop.event("v2", "Paid", "d1", at(21), properties='{"cart.total": 7.5, "a/b~c": "x"}', path="/buy")
+    shop.event("v3", "Paid", "robot", at(21), is_bot=True)
+    names = {one["name"]: one["events"] for one in asked.get("/api/events").json()}
+    assert names == {"Page Viewed": 3, "Viewed Product": 2, "Paid": 2, "Signed Up": 1}
+    assert [one["name"] for one in asked.get("/api/events", params={"q": "view", "limit": 1}).json()] == ["Page Viewed"]
+    told = asked.get("/api/events/fields", params={"event": "Paid"}).json()
+    fields = {one["field"]: (one["type"], one["events"]) for one in told["fields"]}
+    assert told["sample"] == 2
+    assert fields == {
+        "path": ("text", 2),
+        'properties."cart.total"': ("number", 2),
+        "properties.a/b~c": ("text", 1),
+        "properties.new": ("boolean", 1),
+        "properties.plan": ("text", 1),
+    }
+    for field, values in (
+        ("path", [("/buy", 2)]),
+        ('properties."cart.total"', [("5", 1), ("7.5", 1)]),
+        ("properties.a/b~c", [("x", 1)]),
+    ):
+        found = asked.get("/api/events/values", params={"event": "Paid", "field": field}).json()["values"]
+        assert [(one["value"], one["events"]) for one in found] == values
+    wrong = asked.get("/api/events/values", params={"event": "Paid", "field": "nonsense"})
+    assert (wrong.status_code, "is no field" in wrong.json()["error"]) == (422, True)
