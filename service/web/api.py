@@ -47,6 +47,7 @@ from service.web.rows import query_rows
 from service.web.session_api import session_router
 from service.web.statement import read_rows
 from service.web.view import ServiceView
+from service.web.visitors import for_operators, visitor
 from sinks.backups import Manifest
 
 FUNNEL_PATH = "/api/funnel"
@@ -129,12 +130,14 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
             rows = read_rows(con, question.sql, timeout=questions.timeout)
         return Response(json.dumps(rows), media_type="application/json")
 
-    @router.post("/api/reconcile", tags=["flow"])
+    @router.post("/api/reconcile", tags=["flow"], responses={403: {"model": Problem}})
     def reconcile(asked: ReconcileQuestion) -> Reconciliation:
         """Compares the stream's sessions with what the batch definition makes of the stored events, row for row.
 
-        With `repair`, sessions that differ are rewritten, while the flow waits.
+        With `repair`, sessions that differ are rewritten, while the flow waits; that is for operators.
         """
+        if asked.repair:
+            for_operators("repairing sessions")
         return view.reconcile(asked.since, mend=asked.repair)
 
     @router.post("/api/backup", tags=["flow"], responses={403: {"model": Problem}})
@@ -174,8 +177,11 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
 
     @router.post("/api/identity/change", tags=["identity"], responses={422: {"model": Problem}})
     def change_persons(asked: PersonChange) -> dict[str, Any]:
-        """Merges two persons, or takes that back. It shows at once, and is kept in the ledger."""
-        return view.change_persons(asked)
+        """Merges two persons, or takes that back. It shows at once, and is kept in the ledger.
+
+        Whom a proxy logged in is the `actor`, whatever is sent.
+        """
+        return view.change_persons(asked.model_copy(update={"actor": visitor().name or asked.actor}))
 
     @router.post("/api/identity/rebuild", tags=["identity"])
     def rebuild() -> Judged:
@@ -195,7 +201,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         runs as, who can read the key in the file beside the warehouse.
         """
         for_the_owner(shown, "stitchline identity forget")
-        return view.forget(asked)
+        return view.forget(asked.model_copy(update={"actor": visitor().name or asked.actor}))
 
     @router.get("/api/marts", tags=["marts"])
     def marts() -> dict[str, Any]:
@@ -305,8 +311,8 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
 
     @router.post("/api/anomalies/{incident_id}", tags=["anomalies"], responses={422: {"model": Problem}})
     def act_on_incident(incident_id: str, asked: IncidentAct) -> dict[str, Any]:
-        """Acknowledges, snoozes or dismisses an incident."""
-        return view.anomalies().act(incident_id, asked.deed, asked.actor, f"page-{uuid4().hex}")
+        """Acknowledges, snoozes or dismisses an incident. Whom a proxy logged in is the `actor`, whatever is sent."""
+        return view.anomalies().act(incident_id, asked.deed, visitor().name or asked.actor, f"page-{uuid4().hex}")
 
     @router.post("/slack/actions", include_in_schema=False)
     async def slack_actions(request: Request) -> Response:

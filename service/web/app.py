@@ -45,20 +45,18 @@ _STATUS: tuple[tuple[type[StitchlineError], int], ...] = (
 def create_app(
     view: ServiceView,
     *,
-    token: str | None = None,
-    key: str | None = None,
-    host: str = "127.0.0.1",
+    access: Access | None = None,
     tick: timedelta = timedelta(seconds=1),
     question_timeout: timedelta = timedelta(seconds=30),
 ) -> FastAPI:
     """The web application over `view`.
 
-    `host` is the address that the server binds; anything but loopback demands a `token` (else SettingsError). The page
-    is refreshed every `tick`; one SQL statement or funnel may take `question_timeout`. Whoever asks for files to be
-    written has to know the `key`, if there is one. `app.state.live.close()` ends the open streams: call it before the
-    server is asked to stop, because a server waits for them.
+    `access` says who may read and who may change; by default whoever is on this machine. The page is refreshed every
+    `tick`; one SQL statement or funnel may take `question_timeout`. Whoever asks for files to be written has to know
+    the key of `access`, if there is one. `app.state.live.close()` ends the open streams: call it before the server is
+    asked to stop, because a server waits for them.
     """
-    access = Access(token, host)
+    access = access if access is not None else Access()
     feed = LiveFeed(view, tick=tick)
     questions = Questions(view, question_timeout)
 
@@ -84,7 +82,7 @@ def create_app(
     render = Templates()
     app.include_router(mart_pages(view, questions, render))  # before the API: /metrics is a page for browsers alone
     app.include_router(mart_router(view, questions))
-    app.include_router(api_router(view, questions, key=key))
+    app.include_router(api_router(view, questions, key=access.key))
     app.include_router(session_pages(view, questions, render))
     app.include_router(funnel_pages(view, questions, render))
     app.include_router(report_pages(questions, render))
