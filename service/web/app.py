@@ -21,6 +21,7 @@ from service.web.funnel_pages import funnel_pages
 from service.web.live import LiveFeed
 from service.web.mart_api import mart_router
 from service.web.mart_pages import mart_pages
+from service.web.models import REFUSALS
 from service.web.pages import page_router
 from service.web.questions import Questions
 from service.web.report_pages import report_pages
@@ -73,6 +74,7 @@ def create_app(
         version=__version__,
         summary="Stitched sessions and live funnels out of a stream of product events.",
         description="Times are ISO 8601 in UTC. Every refusal says what was wrong and what to do, in `error`.",
+        responses=REFUSALS,
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -122,4 +124,7 @@ def _explain_errors(app: FastAPI, render: Templates) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
+        told = str(error.detail)
+        if error.status_code == 400 and isinstance(error.__cause__, UnicodeDecodeError):
+            told = f"the body is no text in UTF-8: {error.__cause__}"
+        return refuse(request, error.status_code, told, dict(error.headers or {}))

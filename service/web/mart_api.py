@@ -18,12 +18,12 @@ from service.web.questions import Questions
 from service.web.tables import ANSWERS, FormatParameter, answer_table, form_of, unless_known
 from service.web.view import ServiceView
 
-_NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 503: {"model": Problem}}
+_NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
 
 def mart_router(view: ServiceView, questions: Questions) -> APIRouter:
     """The routes of what is published; each says so, with 503, as long as nothing is."""
-    router = APIRouter(responses={503: {"model": Problem, "description": "Nothing is published yet."}})
+    router = APIRouter()
 
     @router.get("/api/marts/tables", tags=["marts"])
     def tables() -> dict[str, Any]:
