@@ -37,6 +37,7 @@ from service.schedule import Schedule
 from service.settings import Settings
 from service.spend_folder import LOOK, SpendFolder
 from service.watch import Observer, Watch
+from service.web.access import Access
 from service.web.app import create_app
 from service.web.models import PersonChange, PersonToForget, SpendFiles, UploadedFile
 from service.web.view import FlowState
@@ -150,9 +151,17 @@ class Service:
         self._schedule = Schedule(settings.schedule.time_zone)
         token = settings.web.token.get_secret_value() if settings.web.token is not None else None
         key = secrets.token_urlsafe(32)
-        self._app = create_app(self, token=token, key=key, host=settings.web.host)
+        self._app = create_app(self, access=Access.by(settings.web, key))
+        # No proxy_headers: who may say who asks is known by the address that really connects.
         self._server = uvicorn.Server(
-            uvicorn.Config(self._app, host=settings.web.host, port=settings.web.port, log_config=None, access_log=False)
+            uvicorn.Config(
+                self._app,
+                host=settings.web.host,
+                port=settings.web.port,
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+            )
         )
         try:
             self._sockets = [_bound(settings.web.host, settings.web.port, any_port=any_port)]

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from datetime import time, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_origin
 from zoneinfo import available_timezones
@@ -221,10 +222,46 @@ def _page_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _header_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+", name):
+        raise ValueError("a header's name is letters, digits and hyphens, like X-Forwarded-User")
+    return name
+
+
+def _peer_addresses(addresses: frozenset[str]) -> frozenset[str]:
+    for address in addresses:
+        try:
+            ip_network(address.strip())
+        except ValueError as error:
+            raise ValueError(f"{address!r} is no address and no range: write 10.0.0.5 or 10.0.0.0/24") from error
+    return addresses
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+
+
 class WebSettings(_Section):
-    host: str = Field(default="127.0.0.1", description="Address of the page; any but loopback demands a token.")
+    host: str = Field(default="127.0.0.1", description="Address of the page; any but loopback demands a login.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port of the page; 0 lets the system choose.")
-    token: SecretStr | None = Field(default=None, description="What the page and the API ask for.")
+    token: SecretStr | None = Field(
+        default=None, description="What the page and the API ask for; whoever has it is an operator."
+    )
+    viewer_token: SecretStr | None = Field(
+        default=None, description="Another token, for those who may read but change nothing."
+    )
+    login_header: HeaderName | None = Field(
+        default=None, description="Header in which a reverse proxy says who is logged in, like X-Forwarded-User."
+    )
+    login_from: Annotated[frozenset[str], AfterValidator(_peer_addresses)] = Field(
+        default=frozenset(), description="Addresses, or ranges of them, of the proxy that is believed; no others are."
+    )
+    operators: frozenset[str] = Field(
+        default=frozenset(), description="Who of those that the proxy logs in are operators; the others are viewers."
+    )
+    groups_header: HeaderName | None = Field(
+        default=None, description="Header in which the proxy says people's groups, comma-separated."
+    )
+    operator_groups: frozenset[str] = Field(default=frozenset(), description="Groups whose members are operators.")
     public_url: Annotated[str, AfterValidator(_page_url)] | None = Field(
         default=None,
         description="Where people reach the page, for links in messages. Empty: the address it listens on.",

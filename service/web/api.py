@@ -21,7 +21,7 @@ from service.web import health, readings, vocabulary
 from service.web.metrics import Metrics
 from service.web.models import (
     KEY_HEADER,
-    REFUSALS,
+    PICTURE,
     BackupQuestion,
     ChannelToTest,
     DeadLetters,
@@ -47,6 +47,7 @@ from service.web.rows import query_rows
 from service.web.session_api import session_router
 from service.web.statement import read_rows
 from service.web.view import ServiceView
+from service.web.visitors import for_operators, visitor
 from sinks.backups import Manifest
 
 FUNNEL_PATH = "/api/funnel"
@@ -75,7 +76,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         if key is not None and not hmac.compare_digest(shown.encode(), key.encode()):
             raise HTTPException(403, f"only the service's own user may do that: use `{command}`")
 
-    @router.post(FUNNEL_PATH, tags=["funnels"], responses=REFUSALS)
+    @router.post(FUNNEL_PATH, tags=["funnels"])
     def funnel(definition: FunnelDefinition, text: Annotated[str, Depends(body_text)]) -> FunnelResult:
         """How many came how far through a funnel, with conversion, drop-out and times."""
         # `definition` is for the OpenAPI document: the text is read again by the rules that files are read by.
@@ -104,7 +105,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         with questions.reading("the event's fields") as con:
             return vocabulary.properties(con, event, limit)
 
-    @router.get("/api/events/values", tags=["funnels"], responses={422: {"model": Problem}})
+    @router.get("/api/events/values", tags=["funnels"])
     def event_values(
         event: Annotated[str, Query(description="Its name.")],
         field: Annotated[str, Query(description="As in a funnel definition: properties.plan.")],
@@ -118,7 +119,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
     @router.post(
         "/api/sql",
         tags=["sql"],
-        responses=REFUSALS | {200: {"model": list[dict[str, Any]], "description": "One object a row."}},
+        responses={200: {"model": list[dict[str, Any]], "description": "One object a row."}},
     )
     def sql(question: SqlQuestion) -> Response:
         """Runs one statement that only reads the warehouse, and answers all its rows.
@@ -133,11 +134,13 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
     def reconcile(asked: ReconcileQuestion) -> Reconciliation:
         """Compares the stream's sessions with what the batch definition makes of the stored events, row for row.
 
-        With `repair`, sessions that differ are rewritten, while the flow waits.
+        With `repair`, sessions that differ are rewritten, while the flow waits; that is for operators.
         """
+        if asked.repair:
+            for_operators("repairing sessions")
         return view.reconcile(asked.since, mend=asked.repair)
 
-    @router.post("/api/backup", tags=["flow"], responses={403: {"model": Problem}})
+    @router.post("/api/backup", tags=["flow"])
     def backup(asked: BackupQuestion, shown: OwnersKey = "") -> Manifest:
         """Copies the warehouse, as it is committed now, into a folder on the service's machine. The flow goes on.
 
@@ -172,10 +175,13 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
                 "devices": query_rows(con, people.MOST_SHARED, {"limit": limit}),
             }
 
-    @router.post("/api/identity/change", tags=["identity"], responses={422: {"model": Problem}})
+    @router.post("/api/identity/change", tags=["identity"])
     def change_persons(asked: PersonChange) -> dict[str, Any]:
-        """Merges two persons, or takes that back. It shows at once, and is kept in the ledger."""
-        return view.change_persons(asked)
+        """Merges two persons, or takes that back. It shows at once, and is kept in the ledger.
+
+        Whom a proxy logged in is the `actor`, whatever is sent.
+        """
+        return view.change_persons(asked.model_copy(update={"actor": visitor().name or asked.actor}))
 
     @router.post("/api/identity/rebuild", tags=["identity"])
     def rebuild() -> Judged:
@@ -185,9 +191,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """
         return view.rebuild()
 
-    @router.post(
-        "/api/identity/forget", tags=["identity"], responses={403: {"model": Problem}, 422: {"model": Problem}}
-    )
+    @router.post("/api/identity/forget", tags=["identity"])
     def forget_person(asked: PersonToForget, shown: OwnersKey = "") -> dict[str, Any]:
         """Removes all that is stored of a person, for good, and says what that was and what is left elsewhere.
 
@@ -195,7 +199,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         runs as, who can read the key in the file beside the warehouse.
         """
         for_the_owner(shown, "stitchline identity forget")
-        return view.forget(asked)
+        return view.forget(asked.model_copy(update={"actor": visitor().name or asked.actor}))
 
     @router.get("/api/marts", tags=["marts"])
     def marts() -> dict[str, Any]:
@@ -207,7 +211,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """Every build of the marts, the newest first, with what failed."""
         return view.marts().history()
 
-    @router.post("/api/marts/refresh", tags=["marts"], responses={422: {"model": Problem}, 503: {"model": Problem}})
+    @router.post("/api/marts/refresh", tags=["marts"])
     def refresh_marts(asked: RefreshQuestion, shown: OwnersKey = "") -> dict[str, Any]:
         """Builds the marts apart, runs every test, and publishes them if all pass.
 
@@ -216,13 +220,13 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         for_the_owner(shown, "stitchline marts refresh")
         return view.marts().refresh(full=asked.full)
 
-    @router.post("/api/marts/rollback", tags=["marts"], responses={422: {"model": Problem}})
+    @router.post("/api/marts/rollback", tags=["marts"])
     def roll_back_marts(asked: RollbackQuestion, shown: OwnersKey = "") -> dict[str, Any]:
         """Publishes an earlier build of the marts again. For the user alone that the service runs as."""
         for_the_owner(shown, "stitchline marts rollback")
         return view.marts().roll_back(asked.build_id)
 
-    @router.post("/api/spend/files", tags=["spend"], responses={403: {"model": Problem}, 422: {"model": Problem}})
+    @router.post("/api/spend/files", tags=["spend"])
     def load_spend(asked: SpendFiles, shown: OwnersKey = "") -> list[dict[str, Any]]:
         """Loads exports of advertising platforms, and says of each what became of it: loaded, already loaded, or
         refused, with the line and the reason.
@@ -233,7 +237,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         for_the_owner(shown, "stitchline spend load")
         return view.load_spend(asked)
 
-    @router.post("/api/spend/rates", tags=["spend"], responses={403: {"model": Problem}})
+    @router.post("/api/spend/rates", tags=["spend"])
     def load_rates(asked: UploadedFile, shown: OwnersKey = "") -> dict[str, Any]:
         """Loads rates of currencies, a CSV file of rate_date, currency and usd, and says what became of it.
 
@@ -262,7 +266,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """What is out of range, the last one first."""
         return view.anomalies().listed("all" if every else "open")
 
-    @router.get("/api/anomalies/backtest", tags=["anomalies"], responses={422: {"model": Problem}})
+    @router.get("/api/anomalies/backtest", tags=["anomalies"])
     def backtest(
         metric: str,
         since: Annotated[date, Query(alias="from", description="The first UTC day.")],
@@ -272,7 +276,7 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """What would have fired of a metric under other settings, and the settings that its past asks for."""
         return view.anomalies().backtest(metric, since, until, segment)
 
-    @router.get("/api/anomalies/backtest.png", tags=["anomalies"], response_class=Response)
+    @router.get("/api/anomalies/backtest.png", tags=["anomalies"], response_class=Response, responses=PICTURE)
     def backtest_picture(
         metric: str,
         since: Annotated[date, Query(alias="from")],
@@ -282,12 +286,14 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """The same days as a chart, by the metric's own settings."""
         return _picture(view.anomalies().backtest_picture(metric, since, until, segment))
 
-    @router.get("/api/anomalies/{incident_id}", tags=["anomalies"], responses={422: {"model": Problem}})
+    @router.get("/api/anomalies/{incident_id}", tags=["anomalies"])
     def incident(incident_id: str) -> dict[str, Any]:
         """One incident: the values that it is made of, what became of it, and its message."""
         return view.anomalies().one(incident_id)
 
-    @router.get("/api/anomalies/{incident_id}/chart.png", tags=["anomalies"], response_class=Response)
+    @router.get(
+        "/api/anomalies/{incident_id}/chart.png", tags=["anomalies"], response_class=Response, responses=PICTURE
+    )
     def picture(incident_id: str) -> Response:
         """Its values, the range that they were expected in, and those that are out of it."""
         return _picture(view.anomalies().picture(incident_id))
@@ -297,16 +303,16 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         """Judges all that can be judged now, and says what changed and what is open."""
         return view.anomalies().check()
 
-    @router.post("/api/anomalies/test", tags=["anomalies"], responses={403: {"model": Problem}})
+    @router.post("/api/anomalies/test", tags=["anomalies"])
     def test_channel(asked: ChannelToTest, shown: OwnersKey = "") -> dict[str, Any]:
         """Posts a sample to a channel. For the user alone that the service runs as."""
         for_the_owner(shown, "stitchline anomalies test")
         return view.anomalies().test(asked.channel)
 
-    @router.post("/api/anomalies/{incident_id}", tags=["anomalies"], responses={422: {"model": Problem}})
+    @router.post("/api/anomalies/{incident_id}", tags=["anomalies"])
     def act_on_incident(incident_id: str, asked: IncidentAct) -> dict[str, Any]:
-        """Acknowledges, snoozes or dismisses an incident."""
-        return view.anomalies().act(incident_id, asked.deed, asked.actor, f"page-{uuid4().hex}")
+        """Acknowledges, snoozes or dismisses an incident. Whom a proxy logged in is the `actor`, whatever is sent."""
+        return view.anomalies().act(incident_id, asked.deed, visitor().name or asked.actor, f"page-{uuid4().hex}")
 
     @router.post("/slack/actions", include_in_schema=False)
     async def slack_actions(request: Request) -> Response:

@@ -21,6 +21,7 @@ from service.web.funnel_pages import funnel_pages
 from service.web.live import LiveFeed
 from service.web.mart_api import mart_router
 from service.web.mart_pages import mart_pages
+from service.web.models import REFUSALS
 from service.web.pages import page_router
 from service.web.questions import Questions
 from service.web.report_pages import report_pages
@@ -45,20 +46,18 @@ _STATUS: tuple[tuple[type[StitchlineError], int], ...] = (
 def create_app(
     view: ServiceView,
     *,
-    token: str | None = None,
-    key: str | None = None,
-    host: str = "127.0.0.1",
+    access: Access | None = None,
     tick: timedelta = timedelta(seconds=1),
     question_timeout: timedelta = timedelta(seconds=30),
 ) -> FastAPI:
     """The web application over `view`.
 
-    `host` is the address that the server binds; anything but loopback demands a `token` (else SettingsError). The page
-    is refreshed every `tick`; one SQL statement or funnel may take `question_timeout`. Whoever asks for files to be
-    written has to know the `key`, if there is one. `app.state.live.close()` ends the open streams: call it before the
-    server is asked to stop, because a server waits for them.
+    `access` says who may read and who may change; by default whoever is on this machine. The page is refreshed every
+    `tick`; one SQL statement or funnel may take `question_timeout`. Whoever asks for files to be written has to know
+    the key of `access`, if there is one. `app.state.live.close()` ends the open streams: call it before the server is
+    asked to stop, because a server waits for them.
     """
-    access = Access(token, host)
+    access = access if access is not None else Access()
     feed = LiveFeed(view, tick=tick)
     questions = Questions(view, question_timeout)
 
@@ -75,6 +74,7 @@ def create_app(
         version=__version__,
         summary="Stitched sessions and live funnels out of a stream of product events.",
         description="Times are ISO 8601 in UTC. Every refusal says what was wrong and what to do, in `error`.",
+        responses=REFUSALS,
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -84,7 +84,7 @@ def create_app(
     render = Templates()
     app.include_router(mart_pages(view, questions, render))  # before the API: /metrics is a page for browsers alone
     app.include_router(mart_router(view, questions))
-    app.include_router(api_router(view, questions, key=key))
+    app.include_router(api_router(view, questions, key=access.key))
     app.include_router(session_pages(view, questions, render))
     app.include_router(funnel_pages(view, questions, render))
     app.include_router(report_pages(questions, render))
@@ -124,4 +124,7 @@ def _explain_errors(app: FastAPI, render: Templates) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
+        told = str(error.detail)
+        if error.status_code == 400 and isinstance(error.__cause__, UnicodeDecodeError):
+            told = f"the body is no text in UTF-8: {error.__cause__}"
+        return refuse(request, error.status_code, told, dict(error.headers or {}))

@@ -14,7 +14,6 @@ from fastapi.responses import HTMLResponse
 from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
 from funnels.people import State, funnel_people, next_events
 from service.web import funnels, vocabulary, wording
-from service.web.models import Problem
 from service.web.questions import Questions
 from service.web.shared import Shared
 from service.web.tables import ARROW, CSV, FormatParameter, as_file, form_of
@@ -134,7 +133,6 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
         tags=["funnels"],
         responses={
             200: {"model": FunnelResult, "content": {CSV: {}, ARROW: {}}, "description": "The answer."},
-            422: {"model": Problem},
         },
     )
     def answer(request: Request, text: DefinitionText, asked: FormatParameter = None) -> Response:
@@ -150,7 +148,7 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
         "/api/funnel.png",
         tags=["funnels"],
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}}, 422: {"model": Problem}},
+        responses={200: {"content": {"image/png": {}}}},
     )
     def picture(text: DefinitionText) -> Response:
         """The funnel of the definition in the address, as a picture to paste."""

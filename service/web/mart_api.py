@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from batch_marts.builds import PUBLISHED
-from batch_marts.catalogue import DAILY, found_by
+from batch_marts.catalogue import DAILY, Catalogue, found_by
 from batch_marts.metrics import WHOLE, Metric
 from service.web import published
 from service.web.models import Problem
 from service.web.published import Published
 from service.web.questions import Questions
-from service.web.tables import ANSWERS, FormatParameter, answer_table, form_of, unless_known
+from service.web.tables import ANSWERS, FormatParameter, answer_table, form_of, told_as, unless_known
 from service.web.view import ServiceView
 
-_NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 503: {"model": Problem}}
+_NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
 
 def mart_router(view: ServiceView, questions: Questions) -> APIRouter:
     """The routes of what is published; each says so, with 503, as long as nothing is."""
-    router = APIRouter(responses={503: {"model": Problem, "description": "Nothing is published yet."}})
+    router = APIRouter()
 
-    @router.get("/api/marts/tables", tags=["marts"])
-    def tables() -> dict[str, Any]:
+    @router.get("/api/marts/tables", tags=["marts"], responses=told_as(dict[str, Any]))
+    def tables(request: Request) -> Response:
         """Every published mart: the question that it answers, its rows, up to when it reaches, how it is tested."""
         with questions.reading("the marts") as con:
             now = Published.of(con, view.marts().catalogue())
-            return now.told | {"tables": published.tables(con, now)}
+            return unless_known(request, now.state, lambda: _json(now.told | {"tables": published.tables(con, now)}))
 
-    @router.get("/api/marts/tables/{mart}", tags=["marts"], responses=_NOT_THERE)
-    def table(mart: str) -> dict[str, Any]:
+    @router.get("/api/marts/tables/{mart}", tags=["marts"], responses=_NOT_THERE | told_as(dict[str, Any]))
+    def table(request: Request, mart: str) -> Response:
         """One mart: its columns and what they mean, its tests, what it is made from and who reads it."""
         with questions.reading("the mart") as con:
             now = Published.of(con, view.marts().catalogue())
-        return now.told | published.table(now, mart_named(now, mart))
+        named = mart_named(now, mart)
+        return unless_known(request, now.state, lambda: _json(now.told | published.table(now, named)))
 
     @router.get("/api/marts/tables/{mart}/rows", tags=["marts"], responses=_NOT_THERE | ANSWERS)
     def rows(
@@ -56,24 +58,23 @@ def mart_router(view: ServiceView, questions: Questions) -> APIRouter:
             values = {"limit": limit, "offset": offset}
             return unless_known(request, now.state, lambda: answer_table(con, sql, values, form, name))
 
-    @router.get("/api/metrics", tags=["metrics"])
+    @router.get("/api/metrics", tags=["metrics"], responses=told_as(list[dict[str, Any]]))
     def metrics(
+        request: Request,
         q: Annotated[str, Query(description="Plain words; the metrics that speak of them, the best first.")] = "",
-    ) -> list[dict[str, Any]]:
+    ) -> Response:
         """Every metric: what it means, who owns it, and its value on the last complete day."""
         catalogue = view.marts().catalogue()
         with questions.reading("the metrics") as con:
             try:
-                values = published.latest(con, Published.of(con, catalogue))
+                now = Published.of(con, catalogue)
             except published.NothingPublished:
-                values = {}
-        nothing: dict[str, Any] = {"value": None, "date": None, "values": []}
-        return [
-            published.described(one) | values.get(one.shown_as, nothing)
-            for one in found_by(q, list(catalogue.metrics.values()))
-        ]
+                return _json(_with_values(catalogue, q, {}))
+            return unless_known(
+                request, now.state, lambda: _json(_with_values(catalogue, q, published.latest(con, now)))
+            )
 
-    @router.get("/api/metrics/{name}", tags=["metrics"], responses=_NOT_THERE)
+    @router.get("/api/metrics/{name}", tags=["metrics"], responses=_NOT_THERE | told_as(dict[str, Any]))
     def metric(request: Request, name: str) -> Response:
         """One metric: its meaning, its days, its parts of the last 28 days, its tests and what it is made from."""
         with questions.reading("the metric") as con:
@@ -142,6 +143,14 @@ def metric_named(now: Published, name: str) -> Metric:
 def _must_have(now: Published, mart: str) -> None:
     if not now.has(mart):
         raise HTTPException(404, f"the published marts have no {mart}: the project in marts.project has no such model")
+
+
+def _with_values(catalogue: Catalogue, words: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    nothing: dict[str, Any] = {"value": None, "date": None, "values": []}
+    return [
+        published.described(one) | values.get(one.shown_as, nothing)
+        for one in found_by(words, list(catalogue.metrics.values()))
+    ]
 
 
 def _json(told: Any) -> Response:

@@ -20,11 +20,21 @@ class Problem(BaseModel):
 
 
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": Problem, "description": "The body is no text in UTF-8."},
+    401: {"model": Problem, "description": "Nobody says who asks: send a token, or come through the proxy."},
+    403: {"model": Problem, "description": "Whoever asks may not do that, or another site's page asks."},
+    421: {"model": Problem, "description": "The service does not answer to this name."},
     422: {"model": Problem, "description": "The question is wrong."},
-    503: {"model": Problem, "description": "Too many questions at once."},
+    503: {"model": Problem, "description": "Too many questions at once, something is away, or nothing is published."},
     504: {"model": Problem, "description": "The answer took too long."},
 }
-"""How a question to the warehouse may be refused, for the OpenAPI document."""
+"""How any request may be refused, for the OpenAPI document."""
+
+PICTURE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"image/png": {}}, "description": "A picture."},
+    404: {"model": Problem, "description": "There is nothing to draw."},
+}
+"""For the OpenAPI document."""
 
 
 class ReconcileQuestion(BaseModel):

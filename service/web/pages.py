@@ -18,12 +18,13 @@ from batch_marts.anomalies.incidents import Deed
 from funnels import FunnelDefinition
 from service import forgetting, people
 from service.web import health, incidents, readings, wording
-from service.web.access import COOKIE, Access
+from service.web.access import Access
 from service.web.live import LiveFeed
 from service.web.persons import read_person
 from service.web.questions import Questions
 from service.web.templating import Templates
 from service.web.view import ServiceView
+from service.web.visitors import COOKIE, visitor
 
 _RUNBOOK: Final = Path(__file__).parents[2] / "docs" / "runbook.md"
 _COOKIE_LIFE = timedelta(days=30)
@@ -128,7 +129,8 @@ def page_router(
     @router.post("/anomalies/{incident_id}", include_in_schema=False)
     async def act(incident_id: str, request: Request) -> Response:
         fields = parse_qs((await _short_body(request)).decode(errors="replace"))
-        deed, actor = (fields.get(name, [""])[0].strip() for name in ("deed", "actor"))
+        deed, signed = (fields.get(name, [""])[0].strip() for name in ("deed", "actor"))
+        actor = visitor().name or signed
         if deed not in ("acknowledge", "snooze", "not_anomaly") or not actor:
             raise HTTPException(422, "say who you are, and what is to be done")
         await run_in_threadpool(view.anomalies().act, incident_id, cast(Deed, deed), actor[:100], f"page-{uuid4().hex}")
@@ -171,20 +173,20 @@ def page_router(
         return _let_in(request, fields.get("token", [""])[0])
 
     def _let_in(request: Request, token: str | None) -> Response:
-        if not access.demands_token:
+        if not access.tokens:
             return RedirectResponse("/", 303)
         if token is None:
             return render("login.html", wrong=False)
-        if not access.knows(token):
+        if access.tokens.holder(token) is None:
             return render("login.html", status_code=401, wrong=True)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
             COOKIE,
-            access.cookie_value(),
+            access.tokens.cookie_for(token),
             max_age=int(_COOKIE_LIFE.total_seconds()),
             httponly=True,
             samesite="lax",
-            secure=request.url.scheme == "https",
+            secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
         )
         return answer
 

@@ -13,7 +13,6 @@ from funnels import FunnelDefinition
 from funnels.people import Behind, Page, State, funnel_people, next_events
 from funnels.retention import RetentionDefinition, RetentionResult, run_retention
 from funnels.trends import TrendDefinition, TrendResult, run_trend
-from service.web.models import REFUSALS
 from service.web.questions import Questions
 
 _CSV = "text/csv"
@@ -61,7 +60,7 @@ def reports_router(questions: Questions) -> APIRouter:
 
     @router.post(
         "/api/funnel/people",
-        responses=REFUSALS | {200: {"model": People, "content": {_CSV: {}}}},
+        responses={200: {"model": People, "content": {_CSV: {}}}},
     )
     def people(asked: PeopleQuestion, request: Request) -> Response:
         """Who is behind a number of a funnel: JSON, or CSV for those who accept that."""
@@ -72,20 +71,20 @@ def reports_router(questions: Questions) -> APIRouter:
         found = People(people=[Person(**_told(one)) for one in page.people], after=page.after)
         return Response(found.model_dump_json(), media_type="application/json")
 
-    @router.post("/api/funnel/next", responses=REFUSALS)
+    @router.post("/api/funnel/next")
     def next_of_dropped(asked: NextQuestion) -> list[Next]:
         """What those did next who dropped out at a step, the most frequent first."""
         with questions.reading("what people did next") as con:
             found = next_events(con, asked.definition, asked.step, limit=asked.limit)
         return [Next(event=one.event, entries=one.entries) for one in found]
 
-    @router.post("/api/trend", responses=REFUSALS)
+    @router.post("/api/trend")
     def trend(definition: TrendDefinition) -> TrendResult:
         """How often events happened, or how many people did them, by hour, day or week."""
         with questions.reading("the trend") as con:
             return run_trend(con, definition)
 
-    @router.post("/api/retention", responses=REFUSALS)
+    @router.post("/api/retention")
     def retention(definition: RetentionDefinition) -> RetentionResult:
         """How many of those who began in a period came back in each one after it."""
         with questions.reading("the retention") as con:

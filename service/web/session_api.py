@@ -37,7 +37,7 @@ def session_router(questions: Questions) -> APIRouter:
     """Routes that only read."""
     router = APIRouter()
 
-    @router.get("/api/sessions", tags=["sessions"], responses={422: {"model": Problem}})
+    @router.get("/api/sessions", tags=["sessions"])
     def list_sessions(
         wanted: Annotated[sessions.Wanted, Depends(wanted_sessions)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,

@@ -30,6 +30,11 @@ ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 """For the OpenAPI document."""
 
 
+def told_as(model: Any) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: an answer of that form, or none since whoever asks has it."""
+    return {200: {"model": model, "description": "The answer."}, 304: ANSWERS[304]}
+
+
 def form_of(request: Request, asked: Form | None) -> Form:
     """In which form an answer is wanted."""
     if asked is not None:

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup, escape
 
 from service.web import drawing, readings, wording
+from service.web.visitors import visitor
 from stitchline import __version__
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -66,9 +67,9 @@ class Templates:
         }
 
     def __call__(self, name: str, *, status_code: int = 200, **context: object) -> HTMLResponse:
-        """The page, drawn. Times that it tells as so long ago are told as of now."""
-        now = datetime.now(UTC)
-        return HTMLResponse(self._environment.get_template(name).render(now=now, **context), status_code)
+        """The page, drawn for whoever asks. Times that it tells as so long ago are told as of now."""
+        known: dict[str, object] = {"now": datetime.now(UTC), "visitor": visitor()}
+        return HTMLResponse(self._environment.get_template(name).render(known | context), status_code)
 
 
 def _coded(text: str) -> Markup:

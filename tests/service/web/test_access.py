@@ -7,17 +7,44 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from service.web.access import Access
 from service.web.app import create_app
 from stitchline.errors import SettingsError
-from tests.service.web.shop import Server, Shop
+from tests.service.web.shop import PURCHASE, Server, Shop
 
 TOKEN = "correct horse battery staple"
+VIEWERS = "look but do not touch"
+
+CHANGES: list[tuple[str, object]] = [
+    ("/api/anomalies/check", None),
+    ("/api/anomalies/none", {"deed": "acknowledge", "actor": "me"}),
+    ("/api/anomalies/test", {"channel": "page"}),
+    ("/api/backup", {"directory": "/nowhere"}),
+    ("/api/identity/change", {"kind": "merge", "anonymous_id": "d1", "user_id": "u1"}),
+    ("/api/identity/forget", {"id": "u1"}),
+    ("/api/identity/rebuild", None),
+    ("/api/marts/refresh", {}),
+    ("/api/marts/rollback", {}),
+    ("/api/reconcile", {"repair": True}),
+    ("/api/spend/files", {"files": []}),
+    ("/api/spend/rates", {"name": "rates.csv", "content": ""}),
+    ("/anomalies/none", None),
+]
+
+QUESTIONS: list[tuple[str, object]] = [
+    ("/api/funnel", PURCHASE.model_dump(mode="json")),
+    ("/api/funnel/people", {"definition": PURCHASE.model_dump(mode="json"), "step": 0}),
+    ("/api/funnel/next", {"definition": PURCHASE.model_dump(mode="json"), "step": 0}),
+    ("/api/trend", {"events": [{"event": "Page Viewed"}], "since": "2026-01-01"}),
+    ("/api/sql", {"sql": "select 1 as a"}),
+    ("/api/reconcile", {}),
+]
 
 
 @pytest.fixture(scope="module")
 def guarded_url(untouched: Shop) -> Iterator[str]:
     server = Server()
-    server.start(create_app(untouched, token=TOKEN, host="0.0.0.0"))
+    server.start(create_app(untouched, access=Access("0.0.0.0", token=TOKEN, viewer_token=VIEWERS)))
     yield server.url
     server.stop()
 
@@ -32,7 +59,7 @@ def guarded(guarded_url: str) -> Iterator[httpx.Client]:
 @pytest.mark.parametrize(("host", "token"), [("0.0.0.0", None), ("192.0.2.7", None), ("::", None), ("127.0.0.1", " ")])
 def test_beyond_loopback_a_token_is_demanded(untouched: Shop, host: str, token: str | None) -> None:
     with pytest.raises(SettingsError, match="token"):
-        create_app(untouched, host=host, token=token)
+        Access(host, token=token)
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/api/state", "/api/openapi.json", "/api/live", "/nope"])
@@ -131,3 +158,39 @@ def test_what_never_changes_is_asked_for_by_its_etag(reading_api: httpx.Client) 
     again = reading_api.get("/static/app.css", headers={"If-None-Match": first.headers["etag"]})
     assert again.status_code == 304
     assert reading_api.get("/").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(("path", "body"), CHANGES)
+def test_viewers_change_nothing(guarded: httpx.Client, path: str, body: object) -> None:
+    answer = guarded.post(path, json=body, headers={"Authorization": f"Bearer {VIEWERS}"})
+    assert answer.status_code == 403, answer.text
+    assert "you are a viewer" in answer.json()["error"]
+    assert "web.token" in answer.json()["error"]
+
+
+def test_every_route_that_is_posted_to_is_either_a_question_or_closed_to_viewers(guarded: httpx.Client) -> None:
+    document = guarded.get("/api/openapi.json", headers={"Authorization": f"Bearer {VIEWERS}"}).json()
+    posted = {path for path, operations in document["paths"].items() if set(operations) - {"get"}}
+    known = {path for path, _ in CHANGES + QUESTIONS} | {"/api/anomalies/{incident_id}", "/api/retention"}
+    assert posted <= known
+
+
+@pytest.mark.parametrize(("path", "body"), QUESTIONS)
+def test_but_they_may_ask(guarded: httpx.Client, path: str, body: object) -> None:
+    answer = guarded.post(path, json=body, headers={"Authorization": f"Bearer {VIEWERS}"})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_viewer_logs_in_as_one(guarded: httpx.Client) -> None:
+    assert guarded.post("/login", data={"token": VIEWERS}).status_code == 303
+    assert "You are a viewer." in guarded.get("/", headers={"Accept": "text/html"}).text
+    assert guarded.post("/api/anomalies/check").status_code == 403
+    guarded.cookies.clear()
+    assert guarded.post("/login", data={"token": TOKEN}).status_code == 303
+    assert "You are a viewer." not in guarded.get("/", headers={"Accept": "text/html"}).text
+    assert guarded.post("/api/anomalies/check").status_code == 200
+
+
+def test_the_same_token_for_both_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"web\.viewer_token"):
+        Access(token=TOKEN, viewer_token=TOKEN)

@@ -19,6 +19,7 @@ from service.anomalies import Anomalies
 from service.settings import Settings
 from service.unserved import Unserved
 from service.watch import Observer
+from service.web.access import Access
 from service.web.app import create_app
 from service.web.view import FlowState
 from tests.batch_marts.anomalies.streams import NOON, Stream, stream_of
@@ -123,7 +124,7 @@ def test_buttons_count_only_if_slack_signed_them(stream: Stream, settings: Setti
         def anomalies(self) -> Anomalies:
             return anomalies
 
-    server.start(create_app(View(stream.warehouse, settings), token="a page's token"))
+    server.start(create_app(View(stream.warehouse, settings), access=Access(token="a page's token")))
     with httpx.Client(base_url=server.url) as slack:
 
         def post(secret: str, at: float) -> int:

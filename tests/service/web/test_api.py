@@ -204,6 +204,18 @@ def test_a_wrong_question_is_explained(reading_api: httpx.Client) -> None:
     assert (answer.status_code, answer.json()) == (422, {"error": "body.sql: Field required"})
 
 
+def test_a_body_in_another_encoding_is_explained(reading_api: httpx.Client) -> None:
+    sent = '{"sql": "select \'é\'"}'.encode("latin-1")
+    answer = reading_api.post("/api/sql", content=sent, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("the body is no text in UTF-8: ")
+
+
+def test_every_refusal_is_documented_as_it_is_sent(reading_api: httpx.Client) -> None:
+    document = reading_api.get("/api/openapi.json").json()
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
 def test_sessions_newest_first(reading_api: httpx.Client) -> None:
     sessions = reading_api.get("/api/sessions").json()["sessions"]
     assert [one["session_id"] for one in sessions] == [STILL_OPEN, ONE_PAGE, SIGNED_UP]

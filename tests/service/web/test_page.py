@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from funnels import FunnelDefinition
+from service.web.access import Access
 from service.web.app import create_app
 from service.web.view import FlowState, PartitionState
 from tests.service.web.conftest import DESK, PHONE, TICK, Opener
@@ -312,7 +313,7 @@ def test_the_page_is_light(shop: Shop, open_page: Opener) -> None:
 
 
 def test_logging_in(shop: Shop, open_page: Opener, server: Server) -> None:
-    server.start(create_app(shop, tick=TICK, token="correct horse", host="0.0.0.0"))
+    server.start(create_app(shop, tick=TICK, access=Access("0.0.0.0", token="correct horse")))
     page = open_page(shop)
     page.get_by_label("Access token").fill("wrong")
     page.get_by_role("button", name="Log in").click()

@@ -65,6 +65,10 @@ def test_the_rows_of_a_mart_come_by_pages(asked: httpx.Client) -> None:
 
 def test_what_did_not_change_is_not_sent_again(asked: httpx.Client, shop: Shop) -> None:
     for path in (
+        "/api/marts/tables",
+        "/api/marts/tables/dim_person",
+        "/api/metrics",
+        "/api/metrics?q=cost",
         "/api/metrics/orders",
         "/api/metrics/orders/values",
         "/api/spend",
