@@ -11,7 +11,7 @@ import pyarrow as pa
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
-from funnels import FunnelDefinition, FunnelResult, load_definition, run_funnel
+from funnels import FunnelDefinition, FunnelResult, load_definition
 from funnels.people import State, funnel_people, next_events
 from service.web import funnels, vocabulary, wording
 from service.web.questions import Questions
@@ -40,7 +40,7 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
     def answered(text: str) -> tuple[FunnelDefinition, FunnelResult]:
         definition = load_definition(text)
         with questions.reading("the funnel") as con:
-            return definition, run_funnel(con, definition)
+            return definition, view.ask_funnel(con, definition)
 
     shared = Shared(answered)
 
