@@ -19,7 +19,7 @@ import duckdb
 import numpy as np
 from rich.console import Console
 
-from bench import anomalies, devices, funnels, identity, late, latency, machine, marts
+from bench import anomalies, devices, funnels, identity, late, latency, machine, marts, viewers
 from bench.anomalies import Anomalies
 from bench.devices import Devices
 from bench.flow import FlowRun, run_flow, run_reconcile, running_service
@@ -29,6 +29,7 @@ from bench.late import LATE_SHARE, Late
 from bench.latency import Latency
 from bench.marts import Marts
 from bench.results import write_section
+from bench.viewers import Viewers
 from bench.workload import EVENT_BYTES, Workload
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 
@@ -38,6 +39,7 @@ LARGE = 10_000_000
 RUNS = 2  # with and without users, in turn; the better of each counts
 YARDSTICK_RUNS = 3  # before the flow and again after it; the best counts
 PARTS = ("throughput", "late", "devices", "identity", "marts", "anomalies", "funnels")
+VIEWING = timedelta(seconds=90)
 HOME = Path(".stitchline/bench")
 
 console = Console(stderr=True, highlight=False)
@@ -77,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
         "late events": lambda: late.report(description, _late(given.events)),
         "many devices": lambda: devices.report(description, _devices()),
         "identity": lambda: identity.report(description, _identity()),
-        "marts": lambda: marts.report(description, _marts()),
+        "marts": lambda: _marts_and_viewers(description),
         "anomalies": lambda: anomalies.report(description, _anomalies()),
         "funnels": lambda: funnels.report(description, _funnels()),
     }
@@ -254,8 +256,14 @@ def _identity() -> Identity:
     return measured
 
 
-def _marts() -> Marts:
-    """A full refresh by itself and by plain DuckDB, then a full and a nightly one beside the flow."""
+def _marts_and_viewers(description: str) -> str:
+    measured, seen = _marts()
+    return f"{marts.report(description, measured)}\n{viewers.report(seen)}"
+
+
+def _marts() -> tuple[Marts, Viewers]:
+    """A full refresh by itself and by plain DuckDB, then a full and a nightly one beside the flow; and what the people
+    see who look at all that."""
     with _services() as (kafka, valkey, home):
         for workload in marts.HISTORY:
             _load(workload, kafka)
@@ -272,6 +280,7 @@ def _marts() -> Marts:
                 marts.refresh_beside(kafka.bootstrap, "events", PARTITIONS, warehouse, service, full=full)
                 for full in (True, False)
             )
+            seen = viewers.measure(kafka.bootstrap, "events", PARTITIONS, service[0], flow.stored, VIEWING)
     measured = Marts(flow.stored, flow.sessions, alone, nightly_alone, plain, full, nightly)
     kinds = [one.kind for one in (alone, nightly_alone, full[0], nightly[0])]
     if kinds != ["full", "incremental"] * 2:
@@ -279,9 +288,10 @@ def _marts() -> Marts:
     console.print(
         f"full {alone.seconds:.1f} s, beside the flow {measured.full[0].seconds:.1f} s, plain DuckDB "
         f"{plain['seconds']:.1f} s; nightly {nightly_alone.seconds:.1f} s, beside the flow "
-        f"{measured.nightly[0].seconds:.1f} s, visible after p95 {measured.full[1].percentile(95):.2f} s"
+        f"{measured.nightly[0].seconds:.1f} s, visible after p95 {measured.nightly[1].percentile(95):.2f} s; with "
+        f"viewers after p95 {seen.fresh.percentile(95):.2f} s, and a page takes p95 {seen.page(95):.2f} s"
     )
-    return measured
+    return measured, seen
 
 
 def _anomalies() -> Anomalies:

@@ -141,15 +141,13 @@ def _funnel(choose: random.Random) -> dict[str, Any]:
     return asked
 
 
-def report(description: str, seen: Viewers) -> str:
+def report(seen: Viewers) -> str:
     fresh = seen.fresh
     rows = "\n".join(
         f"| `{page}` | {len(times)} | {np.percentile(times, 50) * 1e3:,.0f} | {np.percentile(times, 95) * 1e3:,.0f} |"
         for page, times in sorted(seen.pages.items())
     )
-    return f"""## Viewers
-
-{description}
+    return f"""### Viewers
 
 {seen.events:,} stored events, {RATE:,} more every second ({fresh.events_per_second:,.0f} were sent), {VIEWERS} viewers
 with a live page who go to another page every {PAGE_EVERY.seconds} s, and a funnel over all events every
