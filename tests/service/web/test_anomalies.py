@@ -22,6 +22,7 @@ from service.watch import Observer
 from service.web.access import Access
 from service.web.app import create_app
 from service.web.view import FlowState
+from service.web.visitors import ProxyLogin, networks
 from tests.batch_marts.anomalies.streams import NOON, Stream, stream_of
 from tests.service.web.shop import Server
 
@@ -98,6 +99,26 @@ def test_the_page_shows_an_incident_and_takes_acts(stream: Stream, settings: Set
         assert page.post(place, data={"deed": "delete", "actor": "Ada"}).status_code == 422
         assert page.get("/anomalies/none").status_code == 422
         assert 'id="lag"' in page.get("/runbook").text
+
+
+def test_viewers_see_no_buttons_and_acts_are_signed_by_whom_the_proxy_names(
+    stream: Stream, settings: Settings, server: Server
+) -> None:
+    found_at(Anomalies(stream.warehouse, settings), stream)
+    proxy = ProxyLogin("X-Forwarded-User", networks(["127.0.0.1"]), operators=frozenset({"ann"}))
+    server.start(create_app(Unserved(stream.warehouse, settings), access=Access(proxy=proxy)))
+    with httpx.Client(base_url=server.url, follow_redirects=True, headers={"X-Forwarded-User": "ben"}) as page:
+        place = f"/anomalies/{page.get('/api/anomalies').json()[0]['incident_id']}"
+        shown = page.get(place).text
+        assert 'value="acknowledge"' not in shown
+        assert "is for operators" in shown
+        deed = {"deed": "acknowledge", "actor": "somebody else"}
+        assert page.post(place, data=deed).status_code == 403
+        page.headers["X-Forwarded-User"] = "ann"
+        shown = page.get(place).text
+        assert 'value="acknowledge"' in shown
+        assert "Your name" not in shown
+        assert "Acknowledged by <bdi>ann</bdi>" in page.post(place, data=deed).text
 
 
 def test_buttons_count_only_if_slack_signed_them(stream: Stream, settings: Settings, server: Server) -> None:
