@@ -19,12 +19,7 @@ from pathlib import Path
 from typing import IO
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(
-    [
-        *("service.cli", "service.replay", "service.runtime", "service.unserved"),
-        *("dbt.cli.main", "dbt.adapters.duckdb", "batch_marts.experiments.results"),  # of which a refresh is made
-    ]
-)
+_forking.set_forkserver_preload(["service.cli", "service.replay", "service.runtime", "service.unserved"])
 
 
 class Forked:
