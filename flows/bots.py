@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import duckdb
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Span = tuple[datetime, datetime]
 """The first time and the last."""
 
-_LOOK_EVERY: Final = 60.0  # seconds
+LOOK_EVERY: Final = timedelta(minutes=1)
 _LATEST: Final = datetime(9999, 12, 30, tzinfo=UTC)  # the day after still is a day
 _EVERY_DAY: Final[Span] = (datetime(1, 1, 1, tzinfo=UTC), _LATEST)
 
@@ -71,17 +71,24 @@ class BotRules:
 
 
 class BotWatch:
-    """Looks at the days in which events were stored since it looked last, once a minute; at first at every day, for
-    what a process before this one stored may not have been looked at. It looks beside the flow: over a long history
-    that takes many seconds, which no commit may wait for."""
+    """Looks at the days in which events were stored since it looked last, `every` so often; at first at every day, for
+    what a process before this one stored may not have been looked at. It looks in a thread `beside` the flow: over a
+    long history that takes many seconds, which no commit may wait for."""
 
-    def __init__(self, rules: BotRules, reader: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+    def __init__(
+        self,
+        rules: BotRules,
+        reader: Callable[[], duckdb.DuckDBPyConnection],
+        beside: Executor,
+        every: timedelta = LOOK_EVERY,
+    ) -> None:
         self._rules = rules
         self._reader = reader
+        self._beside = beside
+        self._every = every.total_seconds()
         self._days: Span | None = _EVERY_DAY
         """In which events were stored that nobody has looked at."""
-        self._look_at = time.monotonic() + _LOOK_EVERY
-        self._thread = ThreadPoolExecutor(1, "bots")
+        self._look_at = time.monotonic() + self._every
         self._looking: Future[pa.Table] | None = None
         self._looked_at: Span | None = None
         self._is_named = False
@@ -114,8 +121,8 @@ class BotWatch:
             self._looking, self._looked_at, self._is_named = None, None, False
         if self._looking is None and self._days is not None and time.monotonic() >= self._look_at:
             self._looked_at, self._days = self._days, None
-            self._look_at = time.monotonic() + _LOOK_EVERY
-            self._looking = self._thread.submit(self._look_beside, self._looked_at)
+            self._look_at = time.monotonic() + self._every
+            self._looking = self._beside.submit(self._look_beside, self._looked_at)
 
     def look(self, con: duckdb.DuckDBPyConnection) -> None:
         """Looks at once, and names what it finds, inside the transaction on `con`; call `rest` when it is committed."""
@@ -129,7 +136,7 @@ class BotWatch:
         """All that there was has been looked at."""
         self._days = self._looking = self._looked_at = None
         self._is_named = False
-        self._look_at = time.monotonic() + _LOOK_EVERY
+        self._look_at = time.monotonic() + self._every
 
     def _look_beside(self, days: Span) -> pa.Table:
         with self._reader() as con:

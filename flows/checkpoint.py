@@ -116,7 +116,7 @@ class Checkpointer:
         self._sources = _Sources(self._progress)
         self._warned_of_keys: set[str] = set()
         self._duplicates = Duplicates(limits.forget_every)
-        self._bots = BotWatch(rules.bots, warehouse.reader)
+        self._bots = BotWatch(rules.bots, warehouse.reader, ThreadPoolExecutor(1, "bots"))
         self._tails = Tails()
         self._repairs = 0
         self._devices = BloomFilter(KNOWN_DEVICES)

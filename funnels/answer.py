@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from funnels.definition import FunnelDefinition
+from funnels.passes import Ints
 from funnels.result import Bin, BreakdownResult, ConversionTimes, StepResult
 from funnels.rows import MICROSECOND, micros_of
 from funnels.tally import Tally, Times, bars, tally
-from funnels.walk import Entries, Ints
+from funnels.walk import Entries
 
 NO_VALUE: Final = "(none)"
 """What a breakdown shows for null."""

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from funnels.definition import FunnelDefinition
+from funnels.passes import DAY
 from funnels.rows import Query, compile_rows, rows_of, rules_of
-from funnels.walk import DAY, Rows, walk
+from funnels.walk import Rows, walk
 
 DAYS: Final = pa.schema(
     [

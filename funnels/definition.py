@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
@@ -99,6 +99,18 @@ class AtStep(Part):
     step: int = Field(ge=0)
 
 
+def in_time_zone(value: object, info: ValidationInfo) -> object:
+    """A validator of `since` and `until`, before others: plain dates and times without an offset are of the model's
+    `time_zone`, a field before them."""
+    return in_zone(value, ZoneInfo(info.data.get("time_zone", "UTC")), is_end=info.field_name == "until")
+
+
+def check_some_time(since: datetime | None, until: datetime | None, what: str) -> None:
+    """Raises ValueError if no `what` can lie between them."""
+    if since is not None and until is not None and since >= until:
+        raise ValueError(f"until is not after since: no {what} can lie between them; move one of them")
+
+
 class FunnelDefinition(Part):
     """Steps, and the rules by which subjects go through them. Times are aware UTC.
 
@@ -122,10 +134,7 @@ class FunnelDefinition(Part):
     until: Until = None
     compare: Literal["previous_period"] | None = Field(default=None, exclude_if=_unsaid)
 
-    @field_validator("since", "until", mode="before")
-    @classmethod
-    def _in_time_zone(cls, value: object, info: ValidationInfo) -> object:
-        return in_zone(value, ZoneInfo(info.data.get("time_zone", "UTC")), is_end=info.field_name == "until")
+    _in_time_zone = field_validator("since", "until", mode="before")(in_time_zone)
 
     @field_validator("attribution", mode="before")
     @classmethod
@@ -136,8 +145,7 @@ class FunnelDefinition(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.since is not None and self.until is not None and self.since >= self.until:
-            raise ValueError("until is not after since: no first step can lie between them; move one of them")
+        check_some_time(self.since, self.until, "first step")
         if self.compare and (self.since is None or self.until is None):
             raise ValueError("compare needs since and until: they say how long a period is")
         if self.steps[0].optional:

@@ -8,18 +8,14 @@ the next instant for each step is, is worked out once for each subject, so that 
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import numpy.typing as npt
 
+from funnels.passes import DAY, Ints
 from stitchline.compiled import compiled
 
-Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
-
-_DAY: Final = 86_400_000_000
 
 
 @compiled
@@ -89,11 +85,11 @@ def follow_ordered(
                 break
             if began < since or not filled[i] & 1:
                 continue
-            if by_day and began // _DAY != day:
+            if by_day and began // DAY != day:
                 if best:
                     _tell(paths[count], at_best, best, row_best, instants, end, micros, chain, fills, required, window)
                     count += 1
-                best, day, free_from = 0, began // _DAY, since
+                best, day, free_from = 0, began // DAY, since
             if began < free_from:
                 continue
             here, row_here, tries = 0, -1, 0
@@ -171,11 +167,11 @@ def _follow_apart(
             break
         if began < since or not chain[entry] & 1:
             continue
-        if by_day and began // _DAY != day:
+        if by_day and began // DAY != day:
             if best:
                 paths[count] = best_path
                 count += 1
-            best, day, free_from = 0, began // _DAY, since
+            best, day, free_from = 0, began // DAY, since
         if began < free_from:
             continue
         place[0], reached = entry, 1

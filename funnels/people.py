@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 
 from funnels.condition_sql import Binder
 from funnels.definition import FunnelDefinition
+from funnels.passes import Ints
 from funnels.query import known_until
 from funnels.relations import SUBJECTS, relation
 from funnels.rows import MICROSECOND, Asked, micros_of, read_rows, rules_of, time_of
-from funnels.walk import NEVER, Entries, Ints, walk
+from funnels.walk import NEVER, Entries, walk
 from stitchline.errors import DefinitionError
 
 State = Literal["reached", "converted", "dropped", "still_open"]

@@ -9,14 +9,15 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from funnels.calendar import begins, edges_of, next_begin
-from funnels.definition import FunnelDefinition, Step, TimeZone
+from funnels.definition import FunnelDefinition, Step, TimeZone, check_some_time, in_time_zone
+from funnels.passes import Ints
 from funnels.query import known_until
 from funnels.rows import MICROSECOND, micros_of, read_rows
-from funnels.walk import Ints, Rows
-from stitchline.definitions import Name, Part, Since, Until, in_zone
+from funnels.walk import Rows
+from stitchline.definitions import Name, Part, Since, Until
 
 
 class RetentionDefinition(Part):
@@ -36,17 +37,13 @@ class RetentionDefinition(Part):
     since: Since
     until: Until = None
 
-    @field_validator("since", "until", mode="before")
-    @classmethod
-    def _in_time_zone(cls, value: object, info: ValidationInfo) -> object:
-        return in_zone(value, ZoneInfo(info.data.get("time_zone", "UTC")), is_end=info.field_name == "until")
+    _in_time_zone = field_validator("since", "until", mode="before")(in_time_zone)
 
     @model_validator(mode="after")
     def _some_time_between(self) -> RetentionDefinition:
         if self.since is None:
             raise ValueError("since is missing: say which cohort is the first")
-        if self.until is not None and self.since >= self.until:
-            raise ValueError("until is not after since: no cohort can lie between them; move one of them")
+        check_some_time(self.since, self.until, "cohort")
         return self
 
 

@@ -16,8 +16,9 @@ from funnels.condition_sql import Binder, held_sql, matches_sql, text_sql
 from funnels.conditions import Condition
 from funnels.definition import AtStep, FunnelDefinition
 from funnels.fields import EventField, parse_field
+from funnels.passes import Ints
 from funnels.relations import SUBJECTS, relation
-from funnels.walk import IN_SEQUENCE, Codes, Ints, Rows, Rules
+from funnels.walk import IN_SEQUENCE, Codes, Rows, Rules
 from stitchline.grouping import grouped
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

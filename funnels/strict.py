@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import numpy.typing as npt
 
+from funnels.passes import DAY, Ints, find_voids
 from stitchline.compiled import compiled
 
-Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
-
-_DAY: Final = 86_400_000_000
 
 
 @compiled
@@ -68,10 +64,7 @@ def follow_strictly(
             continue
         if known != begin:
             known = begin
-            for kind in range(len(exclusions)):
-                voiding[end - begin, kind] = end
-                for row in range(end - 1, begin - 1, -1):
-                    voiding[row - begin, kind] = row if voids[row] >> kind & 1 else voiding[row + 1 - begin, kind]
+            find_voids(begin, end, voids, voiding)
         best, day, free_from = 0, np.int64(0), begin
         for entry in order[begins[group] : begins[group + 1]]:
             began = micros[entry]
@@ -79,11 +72,11 @@ def follow_strictly(
                 break
             if began < since or not fills[entry] & 1:
                 continue
-            if by_day and began // _DAY != day:
+            if by_day and began // DAY != day:
                 if best:
                     paths[count] = best_path
                     count += 1
-                best, day, free_from = 0, began // _DAY, begin
+                best, day, free_from = 0, began // DAY, begin
             if entry < free_from:
                 continue
             reached = _reach(entry, end, micros, fills, is_in_sequence, holds, required, began + window, path)

@@ -9,15 +9,15 @@ from zoneinfo import ZoneInfo
 import duckdb
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from funnels.answer import OTHER, by_text
 from funnels.calendar import Interval, begins, edges_of
 from funnels.conditions import FieldName
-from funnels.definition import MAX_PARTS, MAX_STEPS, FunnelDefinition, Step, TimeZone
+from funnels.definition import MAX_PARTS, MAX_STEPS, FunnelDefinition, Step, TimeZone, check_some_time, in_time_zone
 from funnels.query import known_until
 from funnels.rows import MICROSECOND, read_rows
-from stitchline.definitions import Name, Part, Since, Until, in_zone
+from stitchline.definitions import Name, Part, Since, Until
 
 
 class TrendDefinition(Part):
@@ -37,17 +37,13 @@ class TrendDefinition(Part):
     since: Since
     until: Until = None
 
-    @field_validator("since", "until", mode="before")
-    @classmethod
-    def _in_time_zone(cls, value: object, info: ValidationInfo) -> object:
-        return in_zone(value, ZoneInfo(info.data.get("time_zone", "UTC")), is_end=info.field_name == "until")
+    _in_time_zone = field_validator("since", "until", mode="before")(in_time_zone)
 
     @model_validator(mode="after")
     def _some_time_between(self) -> TrendDefinition:
         if self.since is None:
             raise ValueError("since is missing: say from when on to count")
-        if self.until is not None and self.since >= self.until:
-            raise ValueError("until is not after since: nothing can lie between them; move one of them")
+        check_some_time(self.since, self.until, "event")
         return self
 
 

@@ -8,16 +8,10 @@ there are.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
-import numpy.typing as npt
 
+from funnels.passes import DAY, Ints, find_voids
 from stitchline.compiled import compiled
-
-Ints = npt.NDArray[np.int64]
-
-_DAY: Final = 86_400_000_000
 
 
 @compiled
@@ -64,10 +58,7 @@ def follow_unordered(
             every |= masks[kind]
         if not every & 1:
             continue
-        for kind in range(len(exclusions)):
-            voiding[end - begin, kind] = end
-            for row in range(end - 1, begin - 1, -1):
-                voiding[row - begin, kind] = row if voids[row] >> kind & 1 else voiding[row + 1 - begin, kind]
+        find_voids(begin, end, voids, voiding)
         competing = False
         for kind in range(kinds):
             competing |= masks[kind] & (masks[kind] - 1) != 0
@@ -86,11 +77,11 @@ def follow_unordered(
                 stop += 1
             if began >= until:
                 break
-            if by_day and began // _DAY != day:
+            if by_day and began // DAY != day:
                 if best:
                     firsts[count], paths[count] = best_first, best_path
                     count += 1
-                best, day, free_from = 0, began // _DAY, since
+                best, day, free_from = 0, began // DAY, since
             here = 0
             for row in range(start, stop):
                 here |= fills[row]

@@ -13,18 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from funnels.ordered import follow_ordered
+from funnels.passes import DAY, Ints
 from funnels.strict import follow_strictly
 from funnels.unordered import follow_unordered
 
 Hashes = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 
 NEVER: Final = np.iinfo(np.int64).min
 """The time of a step that was not reached."""
-
-DAY: Final = 86_400_000_000
-"""Microseconds."""
 
 IN_SEQUENCE: Final = 1 << 62
 """A bit of `Rows.fills`, beside those of the steps: the event is one that may not lie between two steps of a strict

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from flows import bots as watching
-from flows.rules import CheckpointLimits
+from flows.bots import BotRules, BotWatch
 from tests.identity.worlds import START, World, anon, email
 
 HOUR, DAY = 60, 1440  # minutes
-EACH = CheckpointLimits(events=10**9, interval=timedelta(0))  # every batch is committed
 
 
 @pytest.fixture
@@ -55,14 +52,7 @@ def test_active_in_more_than_20_hours_of_a_day(world: World) -> None:
 
 
 def test_what_was_stored_before_a_stop_is_looked_at_after_it(world: World) -> None:
-    with world.warehouse.transaction() as con:
-        con.execute(
-            "insert into stream.events by name select 'm' || range as message_id, 'track' as type, 'E' as name, "
-            "'d' as anonymous_id, ?::timestamptz + to_seconds(range / 10) as event_at, event_at as received_at, "
-            'false as clock_skewed, false as is_bot, false as is_background, 0 as "partition", range as "offset" '
-            "from range(301)",
-            [START],
-        )
+    store_a_bot(world)
     world.restart()
     world.commit([anon("x", 5000, "e")])
     assert bots(world) == [("d", "more than 300 events in a minute")]
@@ -81,29 +71,39 @@ def test_the_events_and_sessions_of_a_bot_are_kept(world: World) -> None:
 
 
 def test_it_looks_beside_the_commits_and_again_where_that_failed(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(watching, "_LOOK_EVERY", 0.0)
-    world.restart(limits=EACH)
-    watch = world.checkpointer._bots
-    reader, watch._reader = watch._reader, broken
-    world.gather([anon(f"m{i:03}", 10 + i / 400) for i in range(399)])
-    go_on_until(world, lambda: "will try again" in caplog.text)
-    assert bots(world) == []
-    watch._reader = reader
-    go_on_until(world, lambda: bots(world) != [])
-    assert bots(world) == [("d", "more than 300 events in a minute")]
+    readers = iter([broken, world.warehouse.reader])
+    with ThreadPoolExecutor(1) as beside:
+        watch = BotWatch(BotRules(), lambda: next(readers)(), beside, every=timedelta(0))
+        store_a_bot(world)
+        watch.go_on()
+        named_after(world, watch, beside)
+        assert "will try again" in caplog.text
+        assert bots(world) == []
+        watch.go_on()
+        named_after(world, watch, beside)
+        assert bots(world) == [("d", "more than 300 events in a minute")]
 
 
 def broken() -> duckdb.DuckDBPyConnection:
     raise duckdb.OutOfMemoryException("no room")
 
 
-def go_on_until(world: World, reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    for number in itertools.count():
-        if reached():
-            return
-        assert time.monotonic() < deadline
-        world.gather([anon(f"x{number}", 5000 + number, "e")])
-        time.sleep(0.02)
+def named_after(world: World, watch: BotWatch, beside: ThreadPoolExecutor) -> None:
+    """Names what the look found that is under way."""
+    beside.submit(lambda: None).result(60)  # it has one thread
+    with world.warehouse.transaction() as con:
+        watch.name(con)
+
+
+def store_a_bot(world: World) -> None:
+    """Events of one device, ten a second, that the flow did not see."""
+    with world.warehouse.transaction() as con:
+        con.execute(
+            "insert into stream.events by name select 'm' || range as message_id, 'track' as type, 'E' as name, "
+            "'d' as anonymous_id, ?::timestamptz + to_seconds(range / 10) as event_at, event_at as received_at, "
+            'false as clock_skewed, false as is_bot, false as is_background, 0 as "partition", range as "offset" '
+            "from range(301)",
+            [START],
+        )

@@ -22,6 +22,13 @@ SHOP = Shop(now=datetime(2026, 9, 21, 7, 30, tzinfo=UTC))
 NIGHT = datetime.combine(SHOP.drop_day + timedelta(days=1), time(2), UTC)
 
 
+UNSEEN = """
+delete from anomalies.acts; delete from anomalies.changes; delete from anomalies.incidents;
+delete from anomalies.outbox; delete from anomalies.verdicts;
+"""
+"""What the refreshes found, when there was no Slack, is not known any more."""
+
+
 @pytest.fixture
 def slack() -> Iterator[SlackServer]:
     with slack_server() as server:
@@ -36,10 +43,7 @@ def run(redis_url: str, slack: SlackServer, tmp_path: Path, tmp_path_factory: py
     made, _ = made_once(tmp_path_factory, "fallen", lambda folder: make(Run(folder / "w.duckdb", redis_url)))
     folder = Path(shutil.copytree(made, tmp_path / "copy"))
     with duckdb.connect(str(folder / "w.duckdb")) as con:
-        for (table,) in con.execute(
-            "select table_name from duckdb_tables() where schema_name = 'anomalies'"
-        ).fetchall():
-            con.execute(f"delete from anomalies.{table}")  # what the refreshes found, when there was no Slack
+        con.execute(UNSEEN)
     settings = {"SLACK__TOKEN": TOKEN, "SLACK__BASE_URL": slack.base_url}
     run = Run(folder / "w.duckdb", redis_url, settings=settings)
     run.command("anomalies", "check", "--json", exits=1)
