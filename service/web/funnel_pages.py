@@ -109,9 +109,7 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
             page = funnel_people(con, definition, step, state, limit=limit, after=after)
             following = next_events(con, definition, step) if state == "dropped" and form == "html" else []
         if form == "csv":
-            columns = ("subject", "entered_at", "reached_at")
-            table = pa.table({name: [getattr(one, name) for one in page.people] for name in columns})
-            return as_file(table, "csv", "people")
+            return as_file(funnels.people_table(page), "csv", "people")
         asked = {"definition": _text(definition), "step": step, "state": state}
         return render(
             "funnel_people.html",

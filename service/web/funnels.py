@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+import pyarrow as pa
+
 from funnels import FunnelDefinition, FunnelResult
-from funnels.people import Behind, State
+from funnels.people import Behind, Page, State
 from funnels.result import StepResult
 from service.web import readings, wording
 
@@ -65,6 +67,13 @@ def csv_rows(result: FunnelResult) -> list[dict[str, Any]]:
         for value, steps in every
         for at, step in enumerate(steps)
     ]
+
+
+def people_table(page: Page) -> pa.Table:
+    """Those on `page`, a row each; times are aware UTC, in microseconds."""
+    return pa.table(
+        {name: [getattr(one, name) for one in page.people] for name in ("subject", "entered_at", "reached_at")}
+    )
 
 
 def who(definition: FunnelDefinition, step: int, state: State) -> str:

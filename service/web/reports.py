@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from funnels import FunnelDefinition
-from funnels.people import Behind, Page, State, funnel_people, next_events
+from funnels.people import Behind, State, funnel_people, next_events
 from funnels.retention import RetentionDefinition, RetentionResult, run_retention
 from funnels.trends import TrendDefinition, TrendResult, run_trend
+from service.web.funnels import people_table
 from service.web.questions import Questions
-
-_CSV = "text/csv"
+from service.web.tables import ARROW, CSV, FormatParameter, as_file, form_of
 
 
 class PeopleQuestion(BaseModel):
@@ -60,14 +58,15 @@ def reports_router(questions: Questions) -> APIRouter:
 
     @router.post(
         "/api/funnel/people",
-        responses={200: {"model": People, "content": {_CSV: {}}}},
+        responses={200: {"model": People, "content": {CSV: {}, ARROW: {}}}},
     )
-    def people(asked: PeopleQuestion, request: Request) -> Response:
-        """Who is behind a number of a funnel: JSON, or CSV for those who accept that."""
+    def people(asked: PeopleQuestion, request: Request, form: FormatParameter = None) -> Response:
+        """Who is behind a number of a funnel: as JSON, or a row for each as CSV or Arrow."""
         with questions.reading("the people of the funnel") as con:
             page = funnel_people(con, asked.definition, asked.step, asked.state, limit=asked.limit, after=asked.after)
-        if _CSV in request.headers.get("accept", ""):
-            return Response(_as_csv(page), media_type=_CSV)
+        wanted = form_of(request, form)
+        if wanted != "json":
+            return as_file(people_table(page), wanted, "people")
         found = People(people=[Person(**_told(one)) for one in page.people], after=page.after)
         return Response(found.model_dump_json(), media_type="application/json")
 
@@ -95,11 +94,3 @@ def reports_router(questions: Questions) -> APIRouter:
 
 def _told(one: Behind) -> dict[str, object]:
     return {"subject": one.subject, "entered_at": one.entered_at, "reached_at": one.reached_at}
-
-
-def _as_csv(page: Page) -> str:
-    out = io.StringIO()
-    rows = csv.writer(out)
-    rows.writerow(Person.model_fields)
-    rows.writerows((one.subject, one.entered_at.isoformat(), one.reached_at.isoformat()) for one in page.people)
-    return out.getvalue()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -124,8 +125,10 @@ def test_who_is_behind_a_number_and_what_they_did_next(reading_api: httpx.Client
     assert all(one["entered_at"] == one["reached_at"] for one in found)
     text = reading_api.post("/api/funnel/people", json=question, headers={"Accept": "text/csv"})
     assert text.headers["content-type"].startswith("text/csv")
-    assert text.text.splitlines()[0] == "subject,entered_at,reached_at"
-    assert text.text.splitlines()[1].startswith(found[0]["subject"])
+    (row,) = csv.DictReader(text.text.splitlines())
+    assert list(row) == ["subject", "entered_at", "reached_at"]
+    assert row["subject"] == found[0]["subject"]
+    assert datetime.fromisoformat(row["entered_at"]) == datetime.fromisoformat(found[0]["entered_at"])
     for path in ("/api/funnel/people", "/api/funnel/next"):
         refused = reading_api.post(path, json=question | {"step": 9})
         assert refused.status_code == 422
