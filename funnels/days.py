@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from itertools import pairwise
 from typing import Final
 
 import duckdb
@@ -11,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from funnels.definition import FunnelDefinition
-from funnels.passes import DAY
+from funnels.passes import DAY, Ints
 from funnels.rows import Query, compile_rows, rows_of, rules_of
-from funnels.walk import Rows, walk
+from funnels.walk import Entries, Rows, walk
 
 DAYS: Final = pa.schema(
     [
@@ -24,6 +28,9 @@ DAYS: Final = pa.schema(
     ]
 )
 """A funnel by the (UTC) day of its first step."""
+
+_AT_ONCE: Final = 1 << 20
+"""Rows, about, that are followed together: what becomes of them takes twice their room until it is counted."""
 
 
 def funnel_days(
@@ -45,7 +52,7 @@ def funnel_days(
     for places in together.values():
         some = [whole[place] for place in places]
         query = compile_rows(some, None if some[0].by == "session" else copies)
-        asked = list(rows_of(_fetched(con, query), len(some)))
+        asked = rows_of(_fetched(con, query), len(some))
         answers |= {place: _days(rows.rows, whole[place]) for place, rows in zip(places, asked, strict=True)}
     return [answers[place] for place in range(len(definitions))]
 
@@ -55,14 +62,37 @@ def _fetched(con: duckdb.DuckDBPyConnection, query: Query) -> pa.Table:
 
 
 def _days(rows: Rows, definition: FunnelDefinition) -> pa.Table:
-    entries = walk(rows, rules_of(definition, by_day=True))
-    days, places = np.unique(entries.began // DAY, return_inverse=True)
+    rules = rules_of(definition, by_day=True)
     required = [place for place, step in enumerate(definition.steps) if not step.optional]
-    counts = [np.bincount(places[entries.reached > place], minlength=len(days)) for place in required]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        counted = [*threads.map(lambda part: _counts(walk(part, rules), required), _in_parts(rows))]
+    every = np.concatenate([np.empty(0, np.int64), *(days for days, _ in counted)])
+    days, places = np.unique(every, return_inverse=True)
+    counts = np.zeros((len(days), len(required)), np.int64)
+    np.add.at(counts, places, np.concatenate([np.empty((0, len(required)), np.int64), *(some for _, some in counted)]))
     columns = [
         pa.array(np.repeat(days.astype(np.int32), len(required))).cast(pa.date32()),
         np.tile(np.array(required, np.int32) + 1, len(days)),
         [definition.steps[place].label for place in required] * len(days),
-        np.array(counts, np.int64).T.ravel(),
+        counts.ravel(),
     ]
     return pa.table(dict(zip(DAYS.names, columns, strict=True)), DAYS)
+
+
+def _counts(entries: Entries, required: list[int]) -> tuple[Ints, Ints]:
+    """The days, since 1970, on which entries began, and of each how many reached the required steps:
+    int64[days, required steps]."""
+    days, places = np.unique(entries.began // DAY, return_inverse=True)
+    counts = [np.bincount(places[entries.reached > place], minlength=len(days)) for place in required]
+    return days, np.array(counts, np.int64).T
+
+
+def _in_parts(rows: Rows) -> Iterator[Rows]:
+    """`rows` in parts of about _AT_ONCE; no subject in two."""
+    count = len(rows.subjects)
+    starts = np.flatnonzero(rows.subjects[1:] != rows.subjects[:-1]) + 1
+    wanted = np.searchsorted(starts, np.arange(_AT_ONCE, count, _AT_ONCE))
+    cuts = [0, *np.unique(starts[wanted[wanted < len(starts)]]).tolist(), count]
+    columns = [getattr(rows, field.name) for field in fields(rows)]
+    for begin, end in pairwise(cuts):
+        yield Rows(*(column[begin:end] for column in columns))

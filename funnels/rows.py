@@ -89,20 +89,20 @@ def rows_of(table: pa.Table, count: int) -> Iterator[Asked]:
     # Writable, as compiled functions are compiled anew for arrays that are not.
     subjects, micros = (np.require(table[name].to_numpy(), requirements="W") for name in ("subject", "micros"))
     order = _ordered(subjects, micros, table)
-    subjects, micros = subjects[order], micros[order]
     for number in range(count):
-        fills = table[f"fills_{number}"].to_numpy()[order]
-        voids = _column(table, f"voids_{number}", order, len(fills), np.int64)
-        holds = _column(table, f"holds_{number}", order, len(fills), np.uint64)
-        values, shown = _values(table, f"value_{number}", order, len(fills))
+        places = order if count == 1 else order[_is_asked(table, number)[order]]
+        values, shown = _values(table, f"value_{number}", places)
+        rows = Rows(
+            subjects[places],
+            micros[places],
+            _column(table, f"fills_{number}", places, np.int64),
+            _column(table, f"voids_{number}", places, np.int64),
+            _column(table, f"holds_{number}", places, np.uint64),
+            values,
+        )
         named = pa.array(order) if "id" in table.column_names else None
-        if count == 1:
-            rows = Rows(subjects, micros, fills, voids, holds, values)
-            known = () if named is None else (table["id"].take(named), table["message_id"].take(named))
-            yield Asked(rows, shown, *known)
-        else:
-            some = np.flatnonzero(fills | voids)
-            yield Asked(Rows(subjects[some], micros[some], fills[some], voids[some], holds[some], values[some]), shown)
+        known = () if named is None else (table["id"].take(named), table["message_id"].take(named))
+        yield Asked(rows, shown, *known)
 
 
 def compile_rows(
@@ -265,13 +265,21 @@ def _ordered(subjects: np.ndarray, micros: Ints, table: pa.Table) -> Ints:
     return order
 
 
-def _column(table: pa.Table, name: str, order: Ints, count: int, dtype: type) -> np.ndarray:
-    return table[name].to_numpy()[order] if name in table.column_names else np.zeros(count, dtype)
+def _is_asked(table: pa.Table, number: int) -> np.ndarray:
+    """Which rows the definition at that place asks for."""
+    asked: np.ndarray = table[f"fills_{number}"].to_numpy() != 0
+    if f"voids_{number}" in table.column_names:
+        asked |= table[f"voids_{number}"].to_numpy() != 0
+    return asked
 
 
-def _values(table: pa.Table, name: str, order: Ints, count: int) -> tuple[Codes, Sequence[str]]:
+def _column(table: pa.Table, name: str, places: Ints, dtype: type) -> np.ndarray:
+    return table[name].to_numpy()[places] if name in table.column_names else np.zeros(len(places), dtype)
+
+
+def _values(table: pa.Table, name: str, places: Ints) -> tuple[Codes, Sequence[str]]:
     if name not in table.column_names:
-        return np.full(count, -1, np.int32), ()
+        return np.full(len(places), -1, np.int32), ()
     encoded = table[name].combine_chunks().dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    return codes[order], encoded.dictionary.to_pylist()
+    return codes[places], encoded.dictionary.to_pylist()

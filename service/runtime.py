@@ -23,7 +23,7 @@ import uvicorn
 from batch_marts.experiments import Experiment, load_experiments
 from flows.reconcile import Reconciliation, reconcile
 from flows.rules import FlowRules
-from funnels import FunnelDefinition, FunnelResult, run_funnel
+from funnels import FunnelDefinition, FunnelResult
 from funnels.definition import definitions
 from funnels.store import Store, WatchedFunnels
 from identity.rebuild import Judged
@@ -239,7 +239,7 @@ class Service:
         return self._funnels
 
     def ask_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
-        return run_funnel(con, definition, follows=self._store.follow)
+        return self._watched.once(con, definition)
 
     def watch_funnel(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
         return self._watched.result(con, definition)

@@ -14,7 +14,7 @@ import polars as pl
 from funnels.store import kernels, reading
 from funnels.store.codes import CodeBook, Codes
 from funnels.store.reading import Arrival, Moment
-from funnels.store.units import COPIED, COUNTS, FREE, NOBODY, Arrived, Events, Units
+from funnels.store.units import COPIED, COUNTS, FREE, FRESH, NOBODY, Arrived, Events, Units
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,6 +46,8 @@ class Contents:
         self.moved = moved
         """The position in Moved up to which it was heard."""
         self.units = Units()
+        self._events = 0
+        """How many stream.events has, those of bots included."""
         self.next_row = 0
         """Of stream.events, which this knows up to there."""
         self.names = CodeBook()
@@ -114,10 +116,12 @@ class Contents:
 
     # --- following the warehouse ---------------------------------------------------------------------------------
 
-    def follow(self, con: duckdb.DuckDBPyConnection, moved: list[str]) -> None:
-        """Takes in what `con` sees and this does not know yet: events from `next_row` on, and what became known of the
-        persons of the devices `moved`, of merges and of bots. Raises BeyondStore."""
-        parts = [self._arrived(arrival) for arrival in reading.arrivals(con, self.next_row)]
+    def follow(self, con: duckdb.DuckDBPyConnection, moment: Moment, moved: list[str]) -> None:
+        """Takes in what `con` sees at this `moment` and this does not know yet: events from `next_row` on, and what
+        became known of the persons of the devices `moved`, of merges and of bots. Raises BeyondStore."""
+        grew = moment.events != self._events
+        parts = [self._arrived(arrival) for arrival in reading.arrivals(con, self.next_row)] if grew else []
+        self._events = moment.events
         touched = self._moved(con, parts, moved)
         changed_bots = self._look_for_bots(con)
         changed_merges = self._look_for_merges(con)
@@ -148,7 +152,7 @@ class Contents:
             names=names.astype(np.uint16),
             flags=flags.astype(np.uint8),
         )
-        return Arrived(self.units.of(devices, persons), events, fresh=True)
+        return Arrived(self.units.of(devices, persons), events)
 
     @staticmethod
     def _encoded(book: CodeBook, hashes: npt.NDArray[np.uint64], absent: npt.NDArray[np.bool_]) -> Codes:
@@ -164,20 +168,15 @@ class Contents:
         devices = self._known_devices(con, moved)
         again = self.units.of_devices(devices)
         whole = self.units.places(again)
-        if parts and self.units.live:
-            going_on = np.unique(np.concatenate([part.units for part in parts]))
-            going_on = np.setdiff1d(going_on, again, assume_unique=True)
-            places, units = self.units.places(going_on)
-            if len(places):
-                parts.insert(0, Arrived(units, self.units.events.pick(places), fresh=False))
         if len(whole[0]):
             parts.insert(0, self._told_again(con, devices, moved, *whole))
         if not parts:
             return np.empty(0, np.int32)
         self.units.empty(again)
-        touched, start, fresh = self.units.put(parts)
-        self._order_ties(con, touched, start, fresh)
-        copied = self._find_copies(con, touched, start, fresh)
+        touched = self.units.put(parts)
+        self._order_ties(con, touched)
+        copied = self._find_copies(con, touched)
+        self.units.settle(touched)
         return np.unique(np.concatenate([touched, again, self.units.of_devices(copied)]))
 
     def _known_devices(self, con: duckdb.DuckDBPyConnection, moved: list[str]) -> Codes:
@@ -215,14 +214,14 @@ class Contents:
                 place = (int(events.micros[one]), texts[int(events.rows[one])].encode())
                 if (from_at, from_id.encode()) <= place < (to_at, to_id.encode()):
                     owned[one] = owners[other]
-        return Arrived(self.units.of(self.units.device[units], owned), events, fresh=True)
+        return Arrived(self.units.of(self.units.device[units], owned), events)
 
-    def _order_ties(
-        self, con: duckdb.DuckDBPyConnection, touched: Codes, start: int, fresh: npt.NDArray[np.bool_]
-    ) -> None:
+    def _order_ties(self, con: duckdb.DuckDBPyConnection, touched: Codes) -> None:
         """Brings events of one time into the order of their message ids."""
         units = self.units
-        places, groups = kernels.ties(touched, units.begin, units.end, units.events.micros, fresh, start)
+        places, groups = kernels.ties(
+            touched, units.begin, units.end, units.events.micros, units.events.flags, np.uint8(FRESH)
+        )
         if not len(places):
             return
         tied = units.events.pick(places)
@@ -237,11 +236,8 @@ class Contents:
         )
         for column, sorted_ones in zip(units.events.columns(), tied.pick(order).columns(), strict=True):
             column[places] = sorted_ones
-        fresh[places - start] = fresh[places[order] - start]
 
-    def _find_copies(
-        self, con: duckdb.DuckDBPyConnection, touched: Codes, start: int, fresh: npt.NDArray[np.bool_]
-    ) -> Codes:
+    def _find_copies(self, con: duckdb.DuckDBPyConnection, touched: Codes) -> Codes:
         """Notes events of one device with the same message_id, and returns those devices. Nobody looks for copies of
         events without a device that are different persons'."""
         units = self.units
@@ -253,8 +249,8 @@ class Contents:
             units.begin,
             units.end,
             units.events.messages,
-            fresh,
-            start,
+            units.events.flags,
+            np.uint8(FRESH),
         )
         copied: list[int] = []
         if not len(places):

@@ -16,6 +16,7 @@ Columns = tuple[Any, ...]
 
 _FEW: Final = 32
 """So many events are sorted by moving them one by one, and compared each with each."""
+_RARE: Final = 32
 _MIX_1: Final = np.uint64(0xFF51AFD7ED558CCD)  # the finalizer of MurmurHash3, which keeps different keys different
 _MIX_2: Final = np.uint64(0xC4CEB9FE1A85EC53)
 
@@ -85,14 +86,16 @@ def places(units: Codes, begin: Ints, end: Ints) -> tuple[Ints, Codes]:
     return found, unit_of
 
 
-def lay_out(parts: list[Codes], units: int, start: int) -> tuple[Codes, Ints]:
-    """The units that are named in `parts`, and where each begins if they lie one after the other from `start` on."""
+def counted(parts: list[Codes], units: int) -> tuple[Codes, Ints]:
+    """The units, of so many, that are named in `parts`, and how often."""
+    if _RARE * sum(map(len, parts)) < units:  # a pass over all units would take longer
+        found, times = np.unique(np.concatenate([np.empty(0, np.int32), *parts]), return_counts=True)
+        return found, times.astype(np.int64)
     counts = np.zeros(units, np.int64)
     for part in parts:
         _count(part, counts)
-    touched: Codes = np.flatnonzero(counts).astype(np.int32)
-    sizes = counts[touched]
-    return touched, start + np.cumsum(sizes) - sizes
+    named: Codes = np.flatnonzero(counts).astype(np.int32)
+    return named, counts[named]
 
 
 @compiled
@@ -102,9 +105,25 @@ def _count(units: Codes, counts: Ints) -> None:
 
 
 @compiled
-def scatter(
-    units: Codes, end: Ints, source: Columns, target: Columns, fresh: Flags, start: int, is_fresh: bool
-) -> None:
+def move(units: Codes, rooms: Ints, begin: Ints, end: Ints, limit: Ints, columns: Columns, start: int) -> None:
+    """Gives `units` that much room each, one after the other from `start` on."""
+    micros, rows, persons, messages, names, flags = columns
+    for row in range(len(units)):
+        unit = units[row]
+        low, high = begin[unit], end[unit]
+        to = start + high - low
+        micros[start:to] = micros[low:high]
+        rows[start:to] = rows[low:high]
+        persons[start:to] = persons[low:high]
+        messages[start:to] = messages[low:high]
+        names[start:to] = names[low:high]
+        flags[start:to] = flags[low:high]
+        begin[unit], end[unit], limit[unit] = start, to, start + rooms[row]
+        start += rooms[row]
+
+
+@compiled
+def append(units: Codes, end: Ints, source: Columns, target: Columns) -> None:
     """Appends each event to its unit."""
     micros, rows, persons, messages, names, flags = source
     to_micros, to_rows, to_persons, to_messages, to_names, to_flags = target
@@ -116,12 +135,19 @@ def scatter(
         to_messages[place] = messages[row]
         to_names[place] = names[row]
         to_flags[place] = flags[row]
-        fresh[place - start] = is_fresh
         end[units[row]] = place + 1
 
 
 @compiled
-def sort_units(units: Codes, begin: Ints, end: Ints, columns: Columns, fresh: Flags, start: int) -> None:
+def clear(units: Codes, begin: Ints, end: Ints, flags: npt.NDArray[np.uint8], flag: int) -> None:
+    """Takes `flag` off the events of `units`."""
+    for row in range(len(units)):
+        for place in range(begin[units[row]], end[units[row]]):
+            flags[place] &= ~flag
+
+
+@compiled
+def sort_units(units: Codes, begin: Ints, end: Ints, columns: Columns) -> None:
     """Brings the events of each unit into the order of time; those of one time stay as they are."""
     micros, rows, persons, messages, names, flags = columns
     for row in range(len(units)):
@@ -139,7 +165,6 @@ def sort_units(units: Codes, begin: Ints, end: Ints, columns: Columns, fresh: Fl
             reorder(messages, low, high, order)
             reorder(names, low, high, order)
             reorder(flags, low, high, order)
-            reorder(fresh, low - start, high - start, order)
 
 
 @compiled
@@ -167,8 +192,10 @@ def order_of(micros: Ints) -> Ints:
 
 
 @compiled
-def ties(units: Codes, begin: Ints, end: Ints, micros: Ints, fresh: Flags, start: int) -> tuple[Ints, Ints]:
-    """The places of events of one unit and time, some of which are fresh, and the number of each such group."""
+def ties(
+    units: Codes, begin: Ints, end: Ints, micros: Ints, flags: npt.NDArray[np.uint8], fresh: int
+) -> tuple[Ints, Ints]:
+    """The places of events of one unit and time, some of which have the flag `fresh`, and the number of each group."""
     found, group = [0 for _ in range(0)], [0 for _ in range(0)]
     groups = 0
     for row in range(len(units)):
@@ -176,9 +203,9 @@ def ties(units: Codes, begin: Ints, end: Ints, micros: Ints, fresh: Flags, start
         first = begin[units[row]]
         while first < high:
             last = first + 1
-            some_fresh = fresh[first - start]
+            some_fresh = flags[first] & fresh
             while last < high and micros[last] == micros[first]:
-                some_fresh = some_fresh or fresh[last - start]
+                some_fresh |= flags[last] & fresh
                 last += 1
             if last > first + 1 and some_fresh:
                 for place in range(first, last):
@@ -197,19 +224,19 @@ def alike(
     begin: Ints,
     end: Ints,
     messages: npt.NDArray[np.uint32],
-    fresh: Flags,
-    start: int,
+    flags: npt.NDArray[np.uint8],
+    fresh: int,
 ) -> tuple[Ints, Ints]:
-    """The places of events of one of `devices` whose message hashes alike with that of another, one of which is fresh,
-    and the device of each; a place may be there more than once."""
+    """The places of events of one of `devices` whose message hashes alike with that of another, one of which has the
+    flag `fresh`, and the device of each; a place may be there more than once."""
     found, found_on = [0 for _ in range(0)], [0 for _ in range(0)]
     for device in devices:
         count, new = 0, 0
         unit = first[device]
         while unit >= 0:
             count += end[unit] - begin[unit]
-            for place in range(max(begin[unit], start), end[unit]):
-                new += fresh[place - start]
+            for place in range(begin[unit], end[unit]):
+                new += flags[place] & fresh != 0
             unit = following[unit]
         if new == 0 or count < 2:
             continue
@@ -223,7 +250,7 @@ def alike(
             unit = following[unit]
         if new <= _FEW:
             for one in own:
-                if one < start or not fresh[one - start]:
+                if not flags[one] & fresh:
                     continue
                 for other in own:
                     if other != one and messages[other] == messages[one]:
@@ -242,15 +269,10 @@ def alike(
 
 
 @compiled
-def move_units(begin: Ints, end: Ints, old: Any, new: Any, to: Ints) -> int:
-    """Copies the events of all units to `new`, one unit after the other; `to` becomes where each begins."""
-    used = 0
+def copy_units(begin: Ints, end: Ints, old: Any, new: Any, to: Ints) -> None:
+    """Copies the events of all units to `new`, where each begins at its place of `to`."""
     for unit in range(len(begin)):
-        size = end[unit] - begin[unit]
-        to[unit] = used
-        new[used : used + size] = old[begin[unit] : end[unit]]
-        used += size
-    return used
+        new[to[unit] : to[unit] + end[unit] - begin[unit]] = old[begin[unit] : end[unit]]
 
 
 @compiled

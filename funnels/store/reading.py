@@ -26,6 +26,7 @@ select
     (select generation from stream.warehouse) as generation,
     (select count(*) from stream.forgotten) as forgotten,
     (select coalesce(bool_and(is_erased), true) from stream.forgotten) as is_erased,
+    (select count(*) from stream.events) as events,
     (select epoch_us(min(watermark)) from stream.progress) as as_of
 """
 
@@ -68,6 +69,8 @@ class Moment:
     forgotten: int
     is_erased: bool
     """Whether the file was written anew since somebody was forgotten; until then DuckDB may number rows anew."""
+    events: int
+    """How many there are, which DuckDB knows without reading them."""
     as_of: int | None
     """Microseconds since 1970."""
 

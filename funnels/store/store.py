@@ -163,7 +163,7 @@ class Store:
             self._give_up()
             return None
         try:
-            contents.follow(con, moved)
+            contents.follow(con, moment, moved)
             if contents.nbytes > self._limit:
                 raise BeyondStore(f"they take {contents.nbytes:,} bytes, {self._limit:,} are allowed")
         except (BeyondStore, MemoryError) as error:
@@ -209,11 +209,10 @@ class Store:
         moment = reading.moment(con)
         if not moment.is_erased:
             return None
-        (count,) = con.execute("select count(*) from stream.events").fetchone() or (0,)
-        if count * EVENT_BYTES > self._limit:
-            raise BeyondStore(f"{count:,} events take about {count * EVENT_BYTES:,} bytes, {self._limit:,} are allowed")
+        if (needed := moment.events * EVENT_BYTES) > self._limit:
+            raise BeyondStore(f"{moment.events:,} events take about {needed:,} bytes, {self._limit:,} are allowed")
         contents = Contents(moment, opening, position)
-        contents.follow(con, [])
+        contents.follow(con, moment, [])
         return contents
 
 

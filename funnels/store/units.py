@@ -1,8 +1,7 @@
 """The events of the store: in units, each the events of one device that are one person's, in order of time.
 
-A device's events are its units', a person's are those of the person's units; a unit lies in one stretch of memory. What
-changes is written anew at the end, so that a unit that lies somewhere stays as it is; the room of those that were
-written anew is won back by `compact`.
+A device's events are its units', a person's are those of the person's units; a unit lies in one stretch of memory. One
+that outgrows its room moves to the end; what it leaves behind is won back by `compact`.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ COUNTS: Final = 2
 """A flag: a track, page or screen event that is not background."""
 COPIED: Final = 4
 """A flag: another event of the device has the same message_id."""
+FRESH: Final = 8
+"""A flag: the event was put into its unit just now, and nobody looked for ties and copies of it yet."""
 
 NOBODY: Final = -1
 """In the place of a device or a person: there is none."""
@@ -70,12 +71,10 @@ class Events:
 
 @dataclass(slots=True)
 class Arrived:
-    """Events to be put into units; those of one unit and time are told apart by message_id, unless nothing of them is
-    `fresh`: then they are in order already."""
+    """Events to be put into units."""
 
     units: Codes
     events: Events
-    fresh: bool
 
 
 class Units:
@@ -83,13 +82,17 @@ class Units:
 
     def __init__(self, room: int = 0) -> None:
         self.events = Events.empty(room + _SPARE)
-        self.used = self.live = 0
-        """Events that memory was used for, and those of them that are in a unit."""
+        self.used = 0
+        """Events that there is room for in units, or was; behind them nothing was written yet."""
+        self.live = 0
+        """Events that are in a unit."""
         self._pairs = CodeBook()
         self.device = np.empty(0, np.int32)
         self.person = np.empty(0, np.int32)
         self.begin = np.zeros(0, np.int64)
         self.end = np.zeros(0, np.int64)
+        self.limit = np.zeros(0, np.int64)
+        """Where the room of each ends."""
         self.next_of_device = np.empty(0, np.int32)
         self.next_of_person = np.empty(0, np.int32)
         self.first_of_device = np.empty(0, np.int32)
@@ -101,7 +104,7 @@ class Units:
     @property
     def nbytes(self) -> int:
         """Bytes in use."""
-        ours = (self.device, self.person, self.begin, self.end, self.next_of_device, self.next_of_person)
+        ours = (self.device, self.person, self.begin, self.end, self.limit, self.next_of_device, self.next_of_person)
         arrays = (*self.events.columns(), *ours, self.first_of_device, self.first_of_person)
         return self._pairs.nbytes + sum(array.nbytes for array in arrays)
 
@@ -113,7 +116,7 @@ class Units:
         if count == known:
             return units
         self.device, self.person = _grown(self.device, count, NOBODY), _grown(self.person, count, NOBODY)
-        self.begin, self.end = _grown(self.begin, count, 0), _grown(self.end, count, 0)
+        self.begin, self.end, self.limit = (_grown(bounds, count, 0) for bounds in (self.begin, self.end, self.limit))
         self.next_of_device = _grown(self.next_of_device, count, -1)
         self.next_of_person = _grown(self.next_of_person, count, -1)
         self.first_of_device = _grown(self.first_of_device, int(devices.max(initial=-1)) + 1, -1)
@@ -139,36 +142,47 @@ class Units:
         self.live -= int((self.end[units] - self.begin[units]).sum())
         self.end[units] = self.begin[units]
 
-    def put(self, arrived: list[Arrived]) -> tuple[Codes, int, npt.NDArray[np.bool_]]:
-        """Makes `arrived`, which it empties, all that is in their units, each by time. Returns these units, where what
-        was written begins, and which events from there on were fresh."""
-        total = sum(len(some.units) for some in arrived)
-        if self.used + total > len(self.events):
-            self.compact(total)
-        touched, begins = kernels.lay_out([some.units for some in arrived], len(self), self.used)
-        self.live += total - int((self.end[touched] - self.begin[touched]).sum())
-        self.begin[touched] = begins
-        self.end[touched] = begins
-        start = self.used
-        fresh = np.zeros(total, np.bool_)
+    def put(self, arrived: list[Arrived]) -> Codes:
+        """Adds `arrived`, which it empties, to their units, each by time and FRESH. Returns these units."""
+        touched, added = kernels.counted([some.units for some in arrived], len(self))
+        sizes = self.end[touched] - self.begin[touched]
+        grown = sizes + added
+        rooms = self.limit[touched] - self.begin[touched]
+        outgrown = np.flatnonzero(grown > rooms)
+        # Most units never grow; one that does will do so again.
+        rooms[outgrown] = np.where(sizes > 0, grown * 3 // 2, grown * 9 // 8)[outgrown]
+        more = int(rooms[outgrown].sum())
+        if self.used + more > len(self.events):
+            self.compact(touched, rooms)
+        else:
+            outgrown_units, columns = touched[outgrown], self.events.columns()
+            kernels.move(outgrown_units, rooms[outgrown], self.begin, self.end, self.limit, columns, self.used)
+            self.used += more
+        self.live += int(added.sum())
         while arrived:
             some = arrived.pop(0)
-            kernels.scatter(
-                some.units, self.end, some.events.columns(), self.events.columns(), fresh, start, some.fresh
-            )
-        kernels.sort_units(touched, self.begin, self.end, self.events.columns(), fresh, start)
-        self.used += total
-        return touched, start, fresh
+            some.events.flags |= np.uint8(FRESH)
+            kernels.append(some.units, self.end, some.events.columns(), self.events.columns())
+        kernels.sort_units(touched, self.begin, self.end, self.events.columns())
+        return touched
 
-    def compact(self, more: int) -> None:
-        """Wins back the room of what was written anew, and makes room for `more` events and a quarter of all again."""
-        room = self.live + more + max(_SPARE, (self.live + more) // 4)
-        events = Events.empty(room)
-        begin = self.begin.copy()
+    def settle(self, units: Codes) -> None:
+        """Nothing of `units` is FRESH any more."""
+        kernels.clear(units, self.begin, self.end, self.events.flags, np.uint8(FRESH))
+
+    def compact(self, units: Codes, given: Ints) -> None:
+        """Wins back the room that units left behind. `units` are given room for so many events each, and behind all
+        there is some for an eighth of them again."""
+        sizes = self.end - self.begin
+        rooms = np.minimum(self.limit - self.begin, sizes * 3 // 2)
+        rooms[units] = given
+        used = int(rooms.sum())
+        events = Events.empty(used + max(_SPARE, used // 8))
+        begin = np.cumsum(rooms) - rooms
         for old, new in zip(self.events.columns(), events.columns(), strict=True):
-            self.used = kernels.move_units(self.begin, self.end, old, new, begin)
-        self.end = begin + (self.end - self.begin)
-        self.begin, self.events = begin, events
+            kernels.copy_units(self.begin, self.end, old, new, begin)
+        self.begin, self.end, self.limit = begin, begin + sizes, begin + rooms
+        self.events, self.used = events, used
 
 
 def _grown(array: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:

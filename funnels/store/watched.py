@@ -25,6 +25,9 @@ Ints = npt.NDArray[np.int64]
 _KEPT: Final = 16
 """Funnels that are kept: what became of a million people in one of three steps takes 45 MB."""
 
+_REMEMBERED: Final = 64
+"""Questions that are known when they are asked again."""
+
 
 class Watched:
     """`definition`, as the warehouse of `store` has it at each moment. Threads may share it."""
@@ -106,6 +109,7 @@ class WatchedFunnels:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept: OrderedDict[str, Watched] = OrderedDict()
+        self._asked: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def result(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
@@ -115,6 +119,22 @@ class WatchedFunnels:
             if told is not None:
                 return told
         return run_funnel(con, definition, follows=self._store.follow)
+
+    def once(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> FunnelResult:
+        """The same; it is kept if it was asked for before: who asks again will do so again."""
+        if self._was_asked(definition):
+            return self.result(con, definition)
+        return run_funnel(con, definition, follows=self._store.follow)
+
+    def _was_asked(self, definition: FunnelDefinition) -> bool:
+        key = definition.model_dump_json()
+        with self._lock:
+            known = key in self._asked
+            self._asked[key] = None
+            self._asked.move_to_end(key)
+            if len(self._asked) > _REMEMBERED:
+                self._asked.popitem(last=False)
+            return known
 
     def _watched(self, definition: FunnelDefinition) -> Watched:
         key = definition.model_dump_json()
