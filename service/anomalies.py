@@ -91,8 +91,11 @@ class Anomalies:
             days = days or _days_since(builds.builds(con))
             verdicts = check_days(con, self._metrics, left_out=_left_out("day"), days=days)
             ((newest,),) = con.execute(f"select max(metric_date) from {MART} where is_complete").fetchall()
-        # A complete day may wait as well, because it still grows: that is not late.
-        return self._record([one for one in verdicts if one.said != "waiting" or one.at.date() > newest], now)
+        # A complete day may wait as well, because it still grows: that is not late. Of those that are late, the first
+        # and the last ones say enough.
+        lately = now.astimezone(UTC).date() - timedelta(days=_MOST_DAYS)
+        late = {newest + timedelta(days=1), *(one.at.date() for one in verdicts if one.at.date() > max(newest, lately))}
+        return self._record([one for one in verdicts if one.said != "waiting" or one.at.date() in late], now)
 
     def check_rolling(self, now: datetime | None = None) -> list[Incident]:
         """Judges what the flow has passed since the last time, in steps of five minutes and in hours; nothing, if that

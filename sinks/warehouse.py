@@ -106,6 +106,8 @@ class Warehouse:
         """Devices that transactions told other persons of."""
         self.openings = 1
         """How often the file was opened; another one may have taken its place."""
+        self.commits = 0
+        """How many transactions of the writer were committed."""
         row = self._writer.execute("select warehouse_id, generation from stream.warehouse").fetchone()
         assert row is not None
         self.warehouse_id, self.generation = row
@@ -220,6 +222,7 @@ class Warehouse:
                     raise
                 self._writer.execute("commit" if keep else "rollback")
                 self.moved.commit()
+                self.commits += keep
             except _FILE_ERRORS as error:
                 self._broken = self._broken or isinstance(error, duckdb.FatalException)
                 raise _explained(error, self.path, "used") from error

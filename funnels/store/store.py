@@ -111,6 +111,11 @@ class Store:
         contents = self._contents
         return contents.nbytes if contents is not None else 0
 
+    @property
+    def state(self) -> tuple[int, int]:
+        """Another one after each commit to the warehouse."""
+        return self._warehouse.openings, self._warehouse.commits
+
     # --- questions -----------------------------------------------------------------------------------------------
 
     def follow(self, con: duckdb.DuckDBPyConnection, definition: FunnelDefinition) -> tuple[Entries, Sequence[str]]:

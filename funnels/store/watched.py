@@ -37,6 +37,8 @@ class Watched:
         self._store = store
         self._rules = rules_of(definition)
         self._lock = threading.Lock()
+        self._told: tuple[tuple[int, int], FunnelResult] | None = None
+        """What was said last, and the store's state before."""
         self._of: Contents | None = None
         self._version = 0
         self.followed = 0
@@ -54,13 +56,20 @@ class Watched:
     def refresh(self, con: duckdb.DuckDBPyConnection) -> FunnelResult | None:
         """The funnel as `con` sees it now; None if the store cannot tell."""
         with self._lock:
-            with self._store.looking(con, self.definition) as looking:
-                if looking is None:
-                    self._of = None
-                    return None
-                self._take_in(looking)
-                as_of, shown = looking.as_of, list(looking.looked_up.shown)
-            return answer(self._entries(), shown, self.definition, None if as_of is None else time_of(as_of))
+            state = self._store.state
+            if self._told is None or self._told[0] != state:
+                result = self._looked(con)
+                self._told = None if result is None else (state, result)
+            return None if self._told is None else self._told[1]
+
+    def _looked(self, con: duckdb.DuckDBPyConnection) -> FunnelResult | None:
+        with self._store.looking(con, self.definition) as looking:
+            if looking is None:
+                self._of = None
+                return None
+            self._take_in(looking)
+            as_of, shown = looking.as_of, list(looking.looked_up.shown)
+        return answer(self._entries(), shown, self.definition, None if as_of is None else time_of(as_of))
 
     def _entries(self) -> Entries:
         """What is kept; without a breakdown together with those who never began, as leaving them out takes longer."""
