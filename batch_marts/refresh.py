@@ -14,6 +14,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -117,14 +118,16 @@ def refresh(
         with warehouse.transaction() as con:
             builds.drop_failed(con)
         told("pin", 0, 1)
-        with warehouse.reader() as reader:
+        with ThreadPoolExecutor(1, thread_name_prefix="dbt") as beside, warehouse.reader() as reader:
+            # dbt takes seconds to read its project, and DuckDB to hold the moment still.
+            reading = beside.submit(Project, warehouse, rules.folder, build.build_schema, metrics, rules.project)
             earlier = None if before is None or before.pin is None else (before.build_schema, before.pin)
             pinned, changed_days = pin(
                 reader, build.build_schema, earlier, funnels.window, funnels.days, in_experiments
             )
         kind: builds.Kind = "full" if changed_days is None else "incremental"
         build = record(replace(build, kind=kind, pin=pinned, settings=digest))
-        project = Project(warehouse, rules.folder, build.build_schema, metrics, rules.project)
+        project = reading.result()
         variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), "experiment_events": events_of(experiments)}
         variables |= rules.variables
         with warehouse.reader() as reader:
