@@ -155,7 +155,8 @@ class Project:
 
         Raises StitchlineError if that failed.
         """
-        result = self._invoke(["docs", "generate", "--static", "--vars", json.dumps(variables)], [])
+        # What the build compiled stands in the manifest that it wrote.
+        result = self._invoke(["docs", "generate", "--no-compile", "--static", "--vars", json.dumps(variables)], [])
         if not result.success:
             raise StitchlineError(f"The documentation of the marts cannot be written: {result.exception}")
 

@@ -7,6 +7,7 @@ start it, tests/test_whole_way.py and tests/service/test_cli.py show.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,12 @@ from pathlib import Path
 from typing import IO
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["service.cli", "service.replay", "service.runtime", "service.unserved"])
+_forking.set_forkserver_preload(
+    [
+        *("service.cli", "service.replay", "service.runtime", "service.unserved"),
+        *("dbt.cli.main", "dbt.adapters.duckdb.connections", "batch_marts.experiments.results"),  # of a refresh
+    ]
+)
 
 
 class Forked:
@@ -94,6 +100,7 @@ def _command(
         stream.close()
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)  # multiprocessing has closed the other
     sys.argv = ["stitchline", *arguments]
+    logging.getLogger().handlers.clear()  # dbt has put one there, which a command finds only once it sets up its log
     from service.cli import app
 
     app()
