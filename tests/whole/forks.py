@@ -1,13 +1,12 @@
-"""Commands in processes that begin with everything imported: half of what a command costs is importing the program.
+"""Commands in processes that begin with everything imported: most of what a command costs is importing the program.
 
-Each is a process of its own, forked from one that has imported the program and done nothing else: what it opens,
-starts and connects to is its own, and SIGKILL ends it as it ends any other. That the command also starts as people
+Each is a process of its own, forked from one that has done what `imported` does and nothing else: what it opens, starts
+and connects to is its own, and SIGKILL ends it as it ends any other. That the command also starts as people
 start it, tests/test_whole_way.py and tests/service/test_cli.py show.
 """
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -20,12 +19,7 @@ from pathlib import Path
 from typing import IO
 
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(
-    [
-        *("service.cli", "service.replay", "service.runtime", "service.unserved"),
-        *("dbt.cli.main", "dbt.adapters.duckdb.connections", "batch_marts.experiments.results"),  # of a refresh
-    ]
-)
+_forking.set_forkserver_preload(["tests.whole.imported"])
 
 
 class Forked:
@@ -100,7 +94,6 @@ def _command(
         stream.close()
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)  # multiprocessing has closed the other
     sys.argv = ["stitchline", *arguments]
-    logging.getLogger().handlers.clear()  # dbt has put one there, which a command finds only once it sets up its log
     from service.cli import app
 
     app()
