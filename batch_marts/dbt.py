@@ -21,8 +21,9 @@ from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError
 
 PROJECT: Final = Path(__file__).parent
-_FOLDERS: Final = ("models", "macros", "tests", "seeds", "checks")
-_FILES: Final = ("dbt_project.yml", "policy.yml")
+FOLDERS: Final = ("models", "macros", "tests", "seeds", "checks")
+FILES: Final = ("dbt_project.yml", "policy.yml")
+"""What a project consists of."""
 _QUIETLY: Final = [
     "--no-send-anonymous-usage-stats",
     "--quiet",
@@ -31,7 +32,7 @@ _QUIETLY: Final = [
     "--no-use-colors",
 ]
 _SCHEMA: Final = "build"
-"""Where models are for dbt as it reads the project; it reads all of it again when that changes, which takes seconds."""
+"""Where models are for dbt as it reads the project."""
 _THREADS: Final = 2
 _ROWS_KEPT: Final = 1000
 
@@ -80,24 +81,23 @@ class Project:
         self._schema = schema
         self._places = ["--project-dir", str(folder), "--profiles-dir", str(folder)]
         self._copy(source, metrics)
-        profile = {
-            "type": "duckdb",
-            "path": str(warehouse.path),
-            "schema": _SCHEMA,
-            "threads": _THREADS,
-            "config_options": dict(warehouse.config),
-            "settings": {"TimeZone": "UTC"},
-        }
+        # dbt reads all of the project again, which takes seconds, when anything changes of what it reads it with.
+        self._connect({"path": warehouse.path.name})
+        self._manifest = self._read()
+        self._connect({"path": str(warehouse.path), "config_options": dict(warehouse.config)})
+
+    def _connect(self, to: Mapping[str, Any]) -> None:
+        """Tells dbt where the warehouse is, and how it is open."""
+        profile = {"type": "duckdb", "schema": _SCHEMA, "threads": _THREADS, "settings": {"TimeZone": "UTC"}, **to}
         profiles = {"stitchline": {"target": "warehouse", "outputs": {"warehouse": profile}}}
         (self.folder / "profiles.yml").write_text(json.dumps(profiles), encoding="utf-8")
-        self._manifest = self._read()
 
     def _copy(self, source: Path, metrics: Sequence[Metric]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in _FOLDERS:
+        for name in FOLDERS:
             shutil.rmtree(self.folder / name, ignore_errors=True)
             shutil.copytree(source / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in _FILES:
+        for name in FILES:
             shutil.copyfile(source / name, self.folder / name)
         marts = self.folder / "models" / "marts"
         (marts / "mart_daily_metrics.sql").write_text(daily_metrics_sql(metrics), encoding="utf-8")

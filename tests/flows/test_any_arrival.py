@@ -107,6 +107,10 @@ LATENESS = [timedelta()] * 6 + [MINUTE / 2, 3 * HOUR, 2 * DAY, 30 * DAY]
 COPIES = [None] * 14 + ["the same", "sent again", "another time", "long after"]
 FOREIGN = [False] * 5 + [True]
 TROUBLES: list[tuple[str, timedelta, str | None, bool]] = list(itertools.product(CLOCKS, LATENESS, COPIES, FOREIGN))
+# Made once: Hypothesis looks at everything there is to choose from, of each choice anew.
+WALKS = [st.sampled_from([*strides * 3, ON_AND_ON] if i == 0 else strides) for i, strides in enumerate(STRIDES)]
+WORKS = [st.sampled_from(doings) for doings in DOINGS]
+TROUBLED = st.sampled_from(TROUBLES)
 RULES = st.builds(
     SessionRules,
     gap_by_library=st.sampled_from([{}, {}, {"tv": 12 * HOUR, "kiosk": MILLISECOND}]),
@@ -170,20 +174,8 @@ def events_of_devices(draw: st.DrawFn) -> list[tuple[Sent, timedelta, str | None
     Random(draw(st.integers(0, 999))).shuffle(numbers)
     for device in draw(st.sampled_from([["d"], ["d", "u2"], ["d", "é", "u2"], ["é", "u2", "undefined", "d"]])):
         at = START + draw(st.sampled_from([timedelta(), 12 * HOUR, 23 * HOUR, 40 * DAY]))
-        strides = draw(st.sampled_from(STRIDES))
-        doings = draw(st.sampled_from(DOINGS))
-        steps: list[Any] = [*strides * 3, ON_AND_ON] if strides is STRIDES[0] else strides
-        rows = draw(
-            st.lists(
-                st.tuples(
-                    st.sampled_from(steps),
-                    st.sampled_from(doings),
-                    st.sampled_from(TROUBLES),
-                ),
-                min_size=3,
-                max_size=12,
-            )
-        )
+        walk, work = draw(st.sampled_from(WALKS)), draw(st.sampled_from(WORKS))
+        rows = draw(st.lists(st.tuples(walk, work, TROUBLED), min_size=3, max_size=12))
         for step, doing, (clock, late, copy, is_foreign) in rows:
             if step == ON_AND_ON:
                 for _ in range(49):
