@@ -19,7 +19,7 @@ Ints = npt.NDArray[np.int64]
 
 _QUANTILES: Final = (0.5, 0.9)
 _KINDS: Final = 4096
-"""How many spans of time are told apart at first; each is a 4096th of the window."""
+"""How many spans of time are told apart at first, at most; each is a power of two of microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +55,13 @@ def tally(entries: Entries, required: list[int], window: int, as_of: int | None)
         before[place] = max(step for step in required if step < place)
     last = required[-1]
     counts, is_open, over, longest = (np.zeros(steps, np.int64) for _ in range(4))
-    width = window // _KINDS + 1
+    rules = (before, last, (window // _KINDS).bit_length())
     kinds: Ints = np.zeros((steps, _KINDS), np.int64)
     deadline = np.iinfo(np.int64).min if as_of is None else as_of
-    _count(
-        entries.began,
-        entries.reached,
-        entries.at,
-        (before, last, window, deadline, width),
-        (counts, is_open, over, longest, kinds),
-    )
-    times = [
-        _times(entries, place, int(before[place]), last, kinds[place], width, int(longest[place]))
-        for place in range(steps)
-    ]
+    _count(entries.began, entries.reached, entries.at, window, deadline, rules, (counts, is_open, over, longest, kinds))
+    wanted = [_Wanted.of(some) for some in kinds]
+    near = _near(entries, rules, wanted)
+    times = [told.times(some, int(most)) for told, some, most in zip(wanted, near, longest, strict=True)]
     return Tally(counts.tolist(), is_open.tolist(), over.tolist(), times)
 
 
@@ -79,33 +72,66 @@ def bars(entries: Entries, last: int, width: int, longest: int) -> Ints:
     return counts
 
 
-def _times(entries: Entries, place: int, before: int, last: int, kinds: Ints, width: int, longest: int) -> Times:
-    count = int(kinds.sum())
-    if not count:
-        return Times(0, None, None, 0)
-    ends = np.cumsum(kinds)
-    ranks = [(count - 1) * quantile for quantile in _QUANTILES]
-    wanted = [(int(rank), min(int(rank) + 1, count - 1)) for rank in ranks]
-    spans = [[int(np.searchsorted(ends, number, "right")) for number in pair] for pair in wanted]
-    is_near: npt.NDArray[np.bool_] = np.zeros(_KINDS, np.bool_)
-    for first, second in spans:
-        is_near[first : second + 1] = True
-    some: Ints = np.empty(int(kinds[is_near].sum()), np.int64)
-    _pick(entries.began, entries.at, place, before, last, width, is_near, some)
-    # What is not near a quantile and smaller is left out.
-    left_out = np.cumsum(np.where(is_near, 0, kinds))
-    places = [[number - int(left_out[span[0]]) for number in pair] for pair, span in zip(wanted, spans, strict=True)]
-    some = np.partition(some, sorted({at for pair in places for at in pair}))
-    median, p90 = (
-        float(some[low] + (some[high] - some[low]) * (rank - int(rank)))
-        for (low, high), rank in zip(places, ranks, strict=True)
-    )
-    return Times(count, median, p90, longest)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which of so many times, by their number in order, the quantiles lie between, and which of the coarse kinds these
+    are of."""
+
+    count: int
+    ranks: list[float]
+    is_near: npt.NDArray[np.bool_]
+    """By kind."""
+    size: int
+    """How many times are of these kinds."""
+    places: list[tuple[int, int]]
+    """Of each quantile, where the two that it lies between are among them, in order."""
+
+    @classmethod
+    def of(cls, kinds: Ints) -> _Wanted:
+        count = int(kinds.sum())
+        is_near: npt.NDArray[np.bool_] = np.zeros(_KINDS, np.bool_)
+        if not count:
+            return cls(0, [], is_near, 0, [])
+        ends = np.cumsum(kinds)
+        ranks = [(count - 1) * quantile for quantile in _QUANTILES]
+        pairs = [(int(rank), min(int(rank) + 1, count - 1)) for rank in ranks]
+        spans = [[int(np.searchsorted(ends, number, "right")) for number in pair] for pair in pairs]
+        for first, second in spans:
+            is_near[first : second + 1] = True
+        # What is not near a quantile and smaller is left out.
+        left_out = np.cumsum(np.where(is_near, 0, kinds))
+        places = [
+            (low - int(left_out[of_low]), high - int(left_out[of_high]))
+            for (low, high), (of_low, of_high) in zip(pairs, spans, strict=True)
+        ]
+        return cls(count, ranks, is_near, int(kinds[is_near].sum()), places)
+
+    def times(self, near: Ints, longest: int) -> Times:
+        """Out of the times `near` the quantiles."""
+        if not self.count:
+            return Times(0, None, None, 0)
+        some = np.partition(near, sorted({at for pair in self.places for at in pair}))
+        median, p90 = (
+            float(some[low] + (some[high] - some[low]) * (rank - int(rank)))
+            for (low, high), rank in zip(self.places, self.ranks, strict=True)
+        )
+        return Times(self.count, median, p90, longest)
+
+
+def _near(entries: Entries, rules: tuple[Ints, int, int], wanted: list[_Wanted]) -> list[Ints]:
+    """The times near the quantiles, of each step."""
+    sizes = [told.size for told in wanted]
+    some: Ints = np.empty(sum(sizes), np.int64)
+    ends = np.cumsum(sizes)
+    _pick(entries.began, entries.at, rules, np.stack([told.is_near for told in wanted]), ends - sizes, some)
+    return np.split(some, ends[:-1])
 
 
 @compiled
-def _count(began: Ints, reached: Ints, at: Ints, rules: tuple[Any, ...], out: tuple[Any, ...]) -> None:
-    before, last, window, deadline, width = rules
+def _count(
+    began: Ints, reached: Ints, at: Ints, window: int, deadline: int, rules: tuple[Any, ...], out: tuple[Any, ...]
+) -> None:
+    before, last, shift = rules
     counts, is_open, over, longest, kinds = out
     steps = at.shape[1]
     for row in range(len(began)):
@@ -122,33 +148,31 @@ def _count(began: Ints, reached: Ints, at: Ints, rules: tuple[Any, ...], out: tu
             if step:
                 took = at[row, step] - at[row, before[step]]
                 longest[step] = max(longest[step], took)
-                kinds[step, min(took // width, _KINDS - 1)] += 1
+                kinds[step, took >> shift] += 1
         if last and at[row, last] != NEVER:
             took = at[row, last] - began[row]
             longest[0] = max(longest[0], took)
-            kinds[0, min(took // width, _KINDS - 1)] += 1
+            kinds[0, took >> shift] += 1
 
 
 @compiled
 def _pick(
-    began: Ints,
-    at: Ints,
-    step: int,
-    before: int,
-    last: int,
-    width: int,
-    is_near: npt.NDArray[np.bool_],
-    some: Ints,
+    began: Ints, at: Ints, rules: tuple[Any, ...], is_near: npt.NDArray[np.bool_], places: Ints, some: Ints
 ) -> None:
-    """The times of those kinds."""
-    count = 0
+    """The times of those kinds, of each step from its place on."""
+    before, last, shift = rules
     for row in range(len(began)):
-        end = at[row, step] if step else at[row, last]
-        if end != NEVER:
-            took = end - (at[row, before] if step else began[row])
-            if is_near[min(took // width, _KINDS - 1)]:
-                some[count] = took
-                count += 1
+        for step in range(1, at.shape[1]):
+            if at[row, step] != NEVER:
+                took = at[row, step] - at[row, before[step]]
+                if is_near[step, took >> shift]:
+                    some[places[step]] = took
+                    places[step] += 1
+        if last and at[row, last] != NEVER:
+            took = at[row, last] - began[row]
+            if is_near[0, took >> shift]:
+                some[places[0]] = took
+                places[0] += 1
 
 
 @compiled

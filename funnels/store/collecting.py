@@ -86,7 +86,7 @@ def in_parts(whole: Part, begin: Ints, end: Ints) -> list[Part]:
 def collect(part: Part, selection: Selection, is_bot: Flags, units: Units) -> Collected:
     """The rows of `part`'s subjects, without those of devices that are bots."""
     begin, end = units.begin, units.end
-    room = int((end[part.units] - begin[part.units]).sum())
+    room = int((end[part.units] - begin[part.units]).sum()) + 1  # each is written down before it is looked at
     out: tuple[Any, ...] = (
         np.empty(room, np.uint64),
         np.empty(room, np.int64),
@@ -139,59 +139,63 @@ def _collect(
     fills_of, voids_of, looked_up, row_fills, row_voids, row_holds, row_values = asked
     since, until, in_sequence, in_order = rules
     to_subjects, to_micros, to_fills, to_voids, to_holds, to_values, to_places, to_units = out
+    is_asked = looked_up | (fills_of != 0) | (voids_of != 0) | in_sequence
     ties, copied = [0 for _ in range(0)], [0 for _ in range(0)]
     count = 0
     at = 0
     while at < len(units):
-        first, subject = count, subjects[at]
-        several, last_unit = False, -1
+        first, found, subject = count, count, subjects[at]
+        last_unit, several = -1, False
         while at < len(units) and subjects[at] == subject:
             unit = units[at]
             at += 1
             if devices[unit] >= 0 and is_bot[devices[unit]]:
                 continue
+            before = found
+            # Without a branch: which events are asked for, nobody can foretell.
             for place in range(begin[unit], end[unit]):
-                name = names[place]
-                if looked_up[name]:
-                    fills, voids = row_fills[rows[place]], row_voids[rows[place]] if len(row_voids) else 0
-                else:
-                    fills, voids = fills_of[name], voids_of[name]
-                if in_sequence:
-                    fills = fills | IN_SEQUENCE if flags[place] & COUNTS else 0
-                if (fills == 0 and voids == 0) or micros[place] < since or micros[place] > until:
-                    continue
-                several = several or (last_unit >= 0 and last_unit != unit)
+                to_places[found] = place
+                to_units[found] = unit
+                found += is_asked[names[place]]
+            if found > before:
+                several = several or last_unit >= 0
                 last_unit = unit
-                to_subjects[count] = subject
-                to_micros[count] = micros[place]
-                to_fills[count] = fills
-                to_voids[count] = voids
-                to_holds[count] = row_holds[rows[place]] if len(row_holds) else 0
-                to_values[count] = row_values[rows[place]] if len(row_values) else -1
-                to_places[count] = place
-                to_units[count] = unit
-                count += 1
         if several:
-            order = order_of(to_micros[first:count])
-            reorder(to_micros, first, count, order)
-            reorder(to_fills, first, count, order)
-            reorder(to_voids, first, count, order)
-            reorder(to_holds, first, count, order)
-            reorder(to_values, first, count, order)
-            reorder(to_places, first, count, order)
-            reorder(to_units, first, count, order)
-            if in_order:
-                start = first
-                while start < count:
-                    stop = start + 1
-                    mixed = False
-                    while stop < count and to_micros[stop] == to_micros[start]:
-                        mixed = mixed or to_units[stop] != to_units[start]
-                        stop += 1
-                    if mixed:
-                        ties.append(start)
-                        ties.append(stop)
-                    start = stop
+            order = order_of(micros[to_places[first:found]])
+            reorder(to_places, first, found, order)
+            reorder(to_units, first, found, order)
+        for row in range(first, found):
+            place = to_places[row]
+            name = names[place]
+            if looked_up[name]:
+                fills, voids = row_fills[rows[place]], row_voids[rows[place]] if len(row_voids) else 0
+            else:
+                fills, voids = fills_of[name], voids_of[name]
+            if in_sequence:
+                fills = fills | IN_SEQUENCE if flags[place] & COUNTS else 0
+            if (fills == 0 and voids == 0) or micros[place] < since or micros[place] > until:
+                continue
+            to_subjects[count] = subject
+            to_micros[count] = micros[place]
+            to_fills[count] = fills
+            to_voids[count] = voids
+            to_holds[count] = row_holds[rows[place]] if len(row_holds) else 0
+            to_values[count] = row_values[rows[place]] if len(row_values) else -1
+            to_places[count] = place
+            to_units[count] = to_units[row]
+            count += 1
+        if several and in_order:
+            start = first
+            while start < count:
+                stop = start + 1
+                mixed = False
+                while stop < count and to_micros[stop] == to_micros[start]:
+                    mixed = mixed or to_units[stop] != to_units[start]
+                    stop += 1
+                if mixed:
+                    ties.append(start)
+                    ties.append(stop)
+                start = stop
     for row in range(count):
         if flags[to_places[row]] & COPIED:
             copied.append(row)  # noqa: PERF401 compiled: a list that is extended by a generator is not
