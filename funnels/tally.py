@@ -6,7 +6,10 @@ quantile. So it takes a few milliseconds for a million entries, where sorting th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +20,11 @@ from stitchline.compiled import compiled
 
 Ints = npt.NDArray[np.int64]
 
+_Rules = tuple[Ints, int, int]
+"""Of each step the one that its time is measured from, the last one, and the coarse kinds' power of two."""
+
+_MANY: Final = 100_000
+"""More entries than that are counted on all cores."""
 _QUANTILES: Final = (0.5, 0.9)
 _KINDS: Final = 4096
 """How many spans of time are told apart at first, at most; each is a power of two of microseconds."""
@@ -54,15 +62,24 @@ def tally(entries: Entries, required: list[int], window: int, as_of: int | None)
     for place in range(1, steps):
         before[place] = max(step for step in required if step < place)
     last = required[-1]
-    counts, is_open, over, longest = (np.zeros(steps, np.int64) for _ in range(4))
     rules = (before, last, (window // _KINDS).bit_length())
-    kinds: Ints = np.zeros((steps, _KINDS), np.int64)
     deadline = np.iinfo(np.int64).min if as_of is None else as_of
-    _count(entries.began, entries.reached, entries.at, window, deadline, rules, (counts, is_open, over, longest, kinds))
-    wanted = [_Wanted.of(some) for some in kinds]
-    near = _near(entries, rules, wanted)
-    times = [told.times(some, int(most)) for told, some, most in zip(wanted, near, longest, strict=True)]
-    return Tally(counts.tolist(), is_open.tolist(), over.tolist(), times)
+    parts = _in_parts(entries)
+    with ThreadPoolExecutor(len(parts)) as threads:
+        each = threads.map if len(parts) > 1 else map
+        counted = [*each(lambda part: _counted(part, window, deadline, rules), parts)]
+        wanted = [_Wanted.of(kinds) for kinds in np.sum([some.kinds for some in counted], axis=0)]
+        is_near = np.stack([told.is_near for told in wanted])
+        near = [*each(lambda part, some: _near(part, some, rules, is_near), parts, counted)]
+    longest = np.max([some.longest for some in counted], axis=0)
+    times = [
+        told.times(np.concatenate([some[step] for some in near]), int(longest[step]))
+        for step, told in enumerate(wanted)
+    ]
+    counts, is_open, over = (
+        np.sum(some, axis=0).tolist() for some in zip(*(some.sums for some in counted), strict=True)
+    )
+    return Tally(counts, is_open, over, times)
 
 
 def bars(entries: Entries, last: int, width: int, longest: int) -> Ints:
@@ -118,12 +135,41 @@ class _Wanted:
         return Times(self.count, median, p90, longest)
 
 
-def _near(entries: Entries, rules: tuple[Ints, int, int], wanted: list[_Wanted]) -> list[Ints]:
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What the first pass says of some entries, by step."""
+
+    sums: tuple[Ints, Ints, Ints]
+    """Tally's counts, open and over."""
+    longest: Ints
+    kinds: Ints
+    """int64[steps, _KINDS]: how many times are of each kind."""
+
+
+def _in_parts(entries: Entries) -> list[Entries]:
+    """`entries` in as many parts as there are cores, if they are many."""
+    count = (os.cpu_count() or 1) if len(entries.began) > _MANY else 1
+    if count == 1:
+        return [entries]
+    cuts = [len(entries.began) * part // count for part in range(count + 1)]
+    columns = [getattr(entries, field.name) for field in fields(entries)]
+    return [Entries(*(column[low:high] for column in columns)) for low, high in pairwise(cuts)]
+
+
+def _counted(entries: Entries, window: int, deadline: int, rules: _Rules) -> _Counted:
+    steps = entries.at.shape[1]
+    counts, is_open, over, longest = (np.zeros(steps, np.int64) for _ in range(4))
+    kinds: Ints = np.zeros((steps, _KINDS), np.int64)
+    _count(entries.began, entries.reached, entries.at, window, deadline, rules, (counts, is_open, over, longest, kinds))
+    return _Counted((counts, is_open, over), longest, kinds)
+
+
+def _near(entries: Entries, counted: _Counted, rules: _Rules, is_near: npt.NDArray[np.bool_]) -> list[Ints]:
     """The times near the quantiles, of each step."""
-    sizes = [told.size for told in wanted]
-    some: Ints = np.empty(sum(sizes), np.int64)
+    sizes = (counted.kinds * is_near).sum(axis=1)
+    some: Ints = np.empty(int(sizes.sum()), np.int64)
     ends = np.cumsum(sizes)
-    _pick(entries.began, entries.at, rules, np.stack([told.is_near for told in wanted]), ends - sizes, some)
+    _pick(entries.began, entries.at, rules, is_near, ends - sizes, some)
     return np.split(some, ends[:-1])
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from funnels.passes import Ints
 from funnels.tally import bars, tally
 from funnels.walk import NEVER, Entries
 
@@ -24,7 +25,20 @@ def test_counts_and_times_are_those_of_sorted_entries(people: list[tuple[int, li
         at[row, : len(times) + 1] = [start, *(start + time for time in sorted(times))]
     reached = np.array([len(times) + 1 for _, times in people], np.int64)
     began = np.array([start for start, _ in people], np.int64)
-    none = np.zeros(len(people), np.int64)
+    _is_as_sorted(began, reached, at, as_of)
+
+
+def test_many_entries_are_counted_as_few() -> None:
+    some, count = np.random.default_rng(7), 150_001  # counted in parts
+    reached = some.integers(0, 4, count)
+    began = some.integers(0, WINDOW, count)
+    times = np.sort(some.integers(0, WINDOW + 1, (count, 3)), axis=1) * [0, 1, 1]
+    at = np.where(np.arange(3) < reached[:, None], began[:, None] + times, NEVER)
+    _is_as_sorted(began, reached, at, WINDOW + WINDOW // 3)
+
+
+def _is_as_sorted(began: Ints, reached: Ints, at: Ints, as_of: int | None) -> None:
+    none = np.zeros(len(began), np.int64)
     entries = Entries(none.astype(np.uint64), began, reached, at, none.astype(np.int32), none, none)
 
     told = tally(entries, [0, 1, 2], WINDOW, as_of)
@@ -32,7 +46,7 @@ def test_counts_and_times_are_those_of_sorted_entries(people: list[tuple[int, li
     for step in range(3):
         there = at[:, step] != NEVER
         stayed = reached == step + 1
-        is_open = np.ones(len(people), np.bool_) if as_of is None else began + WINDOW >= as_of
+        is_open = np.ones(len(began), np.bool_) if as_of is None else began + WINDOW >= as_of
         assert told.counts[step] == there.sum()
         assert (told.open[step], told.over[step]) == ((stayed & is_open).sum(), (stayed & ~is_open).sum())
         last, first = (step, at[:, step - 1]) if step else (2, began)
