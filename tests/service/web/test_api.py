@@ -59,6 +59,18 @@ def test_a_funnel(reading_api: httpx.Client) -> None:
     assert result["as_of"] == "2026-01-31T13:30:00Z"
 
 
+def test_a_funnel_as_sql_counts_the_same_here(reading_api: httpx.Client) -> None:
+    definition = PURCHASE.model_dump(mode="json")
+    answer = reading_api.get("/api/funnel/sql", params={"definition": json.dumps(definition)})
+    assert answer.headers["content-type"].startswith("text/plain")
+    rows = reading_api.post("/api/sql", json={"sql": answer.text}).json()
+    assert [(row["step"], row["count"], row["dropped"]) for row in rows] == [
+        *(("Page Viewed", 3, 1), ("Viewed Product", 2, 1), ("Signed Up", 1, 0)),
+    ]
+    refused = reading_api.get("/api/funnel/sql", params={"definition": json.dumps(definition | {"order": "any"})})
+    assert (refused.status_code, "in any order" in refused.json()["error"]) == (422, True)
+
+
 def test_experiments_as_they_stand(api: httpx.Client, shop: Shop) -> None:
     assert api.get("/api/experiments").json() == []
     shop.trials = [
@@ -318,6 +330,7 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/funnel.png",
         "/api/funnel/next",
         "/api/funnel/people",
+        "/api/funnel/sql",
         "/api/funnels",
         "/api/health",
         "/api/identity",
