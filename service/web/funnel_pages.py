@@ -17,7 +17,7 @@ from funnels.people import State, funnel_people, next_events
 from service.web import funnels, vocabulary, wording
 from service.web.questions import Questions
 from service.web.shared import Shared
-from service.web.tables import ARROW, CSV, FormatParameter, as_file, form_of
+from service.web.tables import ARROW, CSV, FormatParameter, TaggedRoute, as_file, form_of
 from service.web.templating import Templates
 from service.web.view import ServiceView
 from stitchline.errors import DefinitionError
@@ -36,7 +36,7 @@ DefinitionText = Annotated[
 
 def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> APIRouter:
     """The routes that browsers open, and the downloads."""
-    router = APIRouter()
+    router = APIRouter(route_class=TaggedRoute)
 
     def answered(text: str) -> tuple[FunnelDefinition, FunnelResult]:
         definition = load_definition(text)

@@ -8,6 +8,7 @@ import json
 from datetime import datetime, timedelta
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from batch_marts.experiments import Experiment
@@ -177,6 +178,20 @@ def test_sql(reading_api: httpx.Client) -> None:
     assert answer.json() == [
         {"event_at": "2026-01-31T12:00:00.000000Z", "properties": {"price": 9.5, "tags": ["a"]}},
     ]
+
+
+def test_sql_as_a_table(reading_api: httpx.Client) -> None:
+    def asked(sql: str, form: str) -> httpx.Response:
+        return reading_api.post("/api/sql", json={"sql": sql}, params={"format": form})
+
+    sql = "select message_id, event_at, properties from stream.events order by 1"
+    table = pa.ipc.open_stream(asked(sql, "arrow").content).read_all()
+    assert table.column("message_id").to_pylist() == ["d1-1", "d1-2", "d1-3", "d2-1", "d3-1", "d3-2"]
+    assert table.schema.field("event_at").type == pa.timestamp("us", "UTC")
+    assert asked(sql, "csv").text.splitlines()[1].startswith('"d1-1",2026-01-31 12:00:00')
+    nested = asked("select [1, 2] as a", "csv")
+    assert (nested.status_code, "cast it to text" in nested.json()["error"]) == (422, True)
+    assert asked("delete from stream.events", "arrow").status_code == 422
 
 
 def test_sql_that_writes_is_refused(reading_api: httpx.Client) -> None:
