@@ -1,4 +1,5 @@
-"""Conditions and fields as SQL. Values are bound, never written into the statement, and so are the keys of JSON paths.
+"""Conditions and fields as SQL. Values are bound, never written into the statement, and so are the keys of JSON paths;
+only for a statement that people copy they are written, by `Quoter`.
 
 The aliases are those of funnels/relations.py: `e` an event, `s` its session, `p` what is known of its person.
 """
@@ -7,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
 from typing import Final
 
 from funnels.conditions import COMPARISONS, Condition, Value, iso_time
 from funnels.definition import Match
 from funnels.fields import EventField
 from funnels.relations import PERSON, trait_column
+from stitchline.errors import DefinitionError
 
 _SIGNS: Final = {"greater": ">", "at_least": ">=", "less": "<", "at_most": "<="}
 _GREATEST: Final = 1.7976931348623157e308
@@ -30,6 +34,38 @@ class Binder:
         name = f"p{len(self.values) + 1}"
         self.values[name] = value
         return f"${name}"
+
+
+class Quoter(Binder):
+    """Writes each value into the statement instead, for a statement that people take elsewhere."""
+
+    def __call__(self, value: object) -> str:
+        match value:
+            case bool() | int():
+                return str(value).lower()
+            case float():
+                return f"'{value!r}'::double"  # as text: 0.1 is a decimal in SQL
+            case datetime():
+                return f"'{value.isoformat()}'::timestamptz"
+            case str():
+                return _quoted(value)
+        raise TypeError(f"{type(value).__name__} is no value of a condition")
+
+
+def _quoted(text: str) -> str:
+    """SQL for `text`; raises DefinitionError if it is none that DuckDB could hold.
+
+    What cannot be seen is written by its number: a statement would end at a NUL, line breaks do not survive everything
+    that people paste into, and marks of direction would show another statement than is there.
+    """
+    if any("\ud800" <= one <= "\udfff" for one in text):
+        raise DefinitionError(f"{text!a} has half a character in it, which no event can have: leave it out")
+    runs = ["".join(run) for _, run in groupby(text, str.isprintable)]
+    parts = [
+        "'" + run.replace("'", "''") + "'" if run.isprintable() else " || ".join(f"chr({ord(one)})" for one in run)
+        for run in runs
+    ]
+    return parts[0] if len(parts) == 1 and text.isprintable() else f"({' || '.join(parts)})"
 
 
 def matches_sql(matches: Sequence[Match], bind: Binder) -> str:

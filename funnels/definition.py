@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -36,6 +36,7 @@ def _zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, AfterValidator(_zone)]
+Defined = TypeVar("Defined", bound=Part)
 
 
 class Match(Part):
@@ -174,7 +175,15 @@ def load_definition(source: str | Path) -> FunnelDefinition:
 
     Raises DefinitionError, which names the field and says what to do; facts: field, source.
     """
-    where = str(source) if isinstance(source, Path) else "the funnel definition"
+    return load_as(FunnelDefinition, source, "the funnel definition")
+
+
+def load_as(model: type[Defined], source: str | Path, called: str) -> Defined:
+    """What `source` defines, a file or text as above. The definition is `called` so where it is no file.
+
+    Raises DefinitionError as load_definition does.
+    """
+    where = str(source) if isinstance(source, Path) else called
     try:
         text = source.read_text(encoding="utf-8-sig") if isinstance(source, Path) else source
         content = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_constant)
@@ -189,9 +198,9 @@ def load_definition(source: str | Path) -> FunnelDefinition:
     except (ValueError, RecursionError) as error:
         raise DefinitionError(f"{where}: is not JSON ({error}): mend it there", source=where) from error
     try:
-        return FunnelDefinition.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        names = {*FunnelDefinition.model_fields, *Step.model_fields, *Exclusion.model_fields}
+        names = {*model.model_fields, *Step.model_fields, *Exclusion.model_fields}
         found = problems(error, names, "a JSON object: write one in braces")
         raise DefinitionError(
             f"{where}: " + "; ".join(f"{field}: {what}" if field else what for field, what in found),

@@ -106,16 +106,20 @@ def rows_of(table: pa.Table, count: int) -> Iterator[Asked]:
 
 
 def compile_rows(
-    definitions: Sequence[FunnelDefinition], copies: str | None = None, *, with_ids: bool = False
+    definitions: Sequence[FunnelDefinition],
+    copies: str | None = None,
+    *,
+    with_ids: bool = False,
+    bind: Binder | None = None,
 ) -> Query:
     """The events that can fill a step or void an entry of any of `definitions`, which are by the same subject: subject
     (a hash), micros, and of the definition at place N fills_N, voids_N, holds_N and value_N, if it has any; message_id
     if it matters which of simultaneous events comes first; `with_ids` id, the subject itself.
 
     Rows whose rowid is in the table `copies` do not count; without it, copies are looked for among the events that are
-    asked for.
+    asked for. `bind` says how values get into the statement.
     """
-    bind = Binder()
+    bind = bind or Binder()
     (by,) = {definition.by for definition in definitions}
     subject = SUBJECTS[by]
     columns = {"subject": f"hash({subject})", "micros": "epoch_us(e.event_at)"}

@@ -16,12 +16,12 @@ import duckdb
 import typer
 from rich.console import Console
 
-from funnels.definition import load_definition
 from service import logs, show
 from service.anomalies_commands import anomalies
 from service.ask import ask
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of, time_of
 from service.experiments_commands import experiments
+from service.funnel_commands import funnel, retention, trends
 from service.marts_commands import marts
 from service.settings import Settings
 from service.spend_commands import spend
@@ -46,7 +46,8 @@ cli.add_typer(identity, name="identity")
 cli.add_typer(marts, name="marts")
 cli.add_typer(anomalies, name="anomalies")
 cli.add_typer(spend, name="spend")
-cli.command()(experiments)
+for report in (experiments, funnel, trends, retention):
+    cli.command()(report)
 
 log = logging.getLogger("stitchline")
 
@@ -174,19 +175,6 @@ def sql(
     """Ask the warehouse in SQL. Times are UTC."""
     rows = ask(settings_of(warehouse, config), "POST", "/api/sql", {"sql": statement})
     answer(rows, as_json, show.rows)
-
-
-@cli.command()
-def funnel(
-    definition: Annotated[Path, typer.Option("--definition", help="A funnel definition, JSON.")],
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """How many came how far through a funnel."""
-    asked = load_definition(definition)
-    result = ask(settings_of(warehouse, config), "POST", "/api/funnel", asked.model_dump(mode="json", by_alias=True))
-    answer(result, as_json, lambda told: show.funnel(asked.name, told))
 
 
 @cli.command()

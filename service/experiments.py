@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from batch_marts.experiments import Experiment, events_of, moments_sql, settings_table, subjects_sql
 from batch_marts.pins import AS_OF
@@ -28,11 +29,16 @@ _MOMENTS: Final = moments_sql(subjects_sql("from experiments", _EVENTS))
 
 def results(con: duckdb.DuckDBPyConnection, experiments: Sequence[Experiment]) -> list[dict[str, Any]]:
     """The rows of mart_experiment_results as they would be now, as JSON values."""
+    table = results_table(con, experiments)
+    return json_rows(table, [""] * table.num_columns)
+
+
+def results_table(con: duckdb.DuckDBPyConnection, experiments: Sequence[Experiment]) -> pa.Table:
+    """The same, as the mart has them."""
     from batch_marts.experiments.results import analyse  # with SciPy, which no other command waits for
 
     row = con.execute(f"select {AS_OF}").fetchone()
     as_of = row[0] if row is not None and row[0] is not None else datetime.now(UTC)
     with registered(con, "experiments", settings_table(experiments)):
         moments = con.execute(_MOMENTS, {"events": events_of(experiments)}).to_arrow_table()
-    table = analyse(experiments, moments, as_of)
-    return json_rows(table, [""] * table.num_columns)
+    return analyse(experiments, moments, as_of)

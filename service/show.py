@@ -14,6 +14,8 @@ from service.settings import settings_table
 out = Console(highlight=False, soft_wrap=False)
 
 _LONGEST_CELL = 120
+_SERIES = 8
+"""Series of a trend that a terminal has room for."""
 
 
 def plain(text: str) -> str:
@@ -119,6 +121,35 @@ def _steps(title: str, steps: list[dict[str, Any]]) -> None:
             _seconds(step["p90_seconds"]),
         )
     out.print(table)
+
+
+def trend(told: dict[str, Any]) -> None:
+    """A row for each period, of the series that come first; --json has all of them."""
+    series = told["series"][:_SERIES]
+    table = Table(box=None, header_style="bold", pad_edge=False, show_footer=True)
+    table.add_column("from", footer="all")
+    for one in series:
+        name = one["event"] if one["value"] is None else f"{one['event']}, {one['value']}"
+        table.add_column(plain(name), justify="right", footer=f"{one['total']:,}", overflow="fold")
+    for place, period in enumerate(told["periods"]):
+        table.add_row(period, *(f"{one['counts'][place]:,}" for one in series))
+    out.print(table)
+    if told["series"][_SERIES:]:
+        out.print(f"and {len(told['series']) - _SERIES:,} more series, which --json has", style="dim")
+    out.print(f"as of {told['as_of']}", style="dim")
+
+
+def retention(told: dict[str, Any]) -> None:
+    """A row for each cohort: how many began, and the share of them that came back in each period."""
+    periods = max((len(cohort["back"]) for cohort in told["cohorts"]), default=0)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("began from", "size", *map(str, range(periods))):
+        table.add_column(column, justify="left" if column == "began from" else "right")
+    for cohort in told["cohorts"]:
+        shares = (None if back is None or not cohort["size"] else back / cohort["size"] for back in cohort["back"])
+        table.add_row(cohort["begins_at"], f"{cohort['size']:,}", *map(_share, shares))
+    out.print(table)
+    out.print(f"as of {told['as_of']}", style="dim")
 
 
 def session(told: dict[str, Any]) -> None:

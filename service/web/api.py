@@ -45,7 +45,8 @@ from service.web.questions import Questions
 from service.web.reports import reports_router
 from service.web.rows import query_rows
 from service.web.session_api import session_router
-from service.web.statement import read_rows
+from service.web.statement import read_rows, read_table
+from service.web.tables import ANSWERS, ARROW, CSV, FormatParameter, TaggedRoute, as_file, form_of
 from service.web.view import ServiceView
 from service.web.visitors import for_operators, visitor
 from sinks.backups import Manifest
@@ -67,7 +68,7 @@ limit $limit
 def api_router(view: ServiceView, questions: Questions, *, key: str | None = None) -> APIRouter:
     """The routes under /api and /health, and /metrics. What writes files or
     cannot be undone is for those who know the `key`, if there is one."""
-    router = APIRouter()
+    router = APIRouter(route_class=TaggedRoute)
     router.include_router(reports_router(questions))
     router.include_router(session_router(questions))
     metrics = Metrics(view)
@@ -119,14 +120,24 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
     @router.post(
         "/api/sql",
         tags=["sql"],
-        responses={200: {"model": list[dict[str, Any]], "description": "One object a row."}},
+        responses={
+            200: {
+                "model": list[dict[str, Any]],
+                "content": {CSV: {}, ARROW: {}},
+                "description": "One object a row; or the table, in the form that was asked for.",
+            }
+        },
     )
-    def sql(question: SqlQuestion) -> Response:
+    def sql(question: SqlQuestion, request: Request, wanted: FormatParameter = None) -> Response:
         """Runs one statement that only reads the warehouse, and answers all its rows.
 
-        Times are ISO 8601 UTC, blobs base64. An answer of more than 100,000 rows is refused, never cut.
+        As JSON, times are ISO 8601 UTC, blobs base64. An answer of more than 100,000 rows is refused, never cut; as CSV
+        or Arrow, one of more than a million.
         """
+        form = form_of(request, wanted)
         with questions.seat() as con:
+            if form != "json":
+                return as_file(read_table(con, question.sql, timeout=questions.timeout)[0], form, "answer")
             rows = read_rows(con, question.sql, timeout=questions.timeout)
         return Response(json.dumps(rows), media_type="application/json")
 
@@ -246,18 +257,23 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         for_the_owner(shown, "stitchline spend rates")
         return view.load_rates(asked)
 
-    @router.get("/api/experiments", tags=["experiments"], responses={404: {"model": Problem}})
+    @router.get("/api/experiments", tags=["experiments"], responses=ANSWERS | {404: {"model": Problem}})
     def experiment_results(
+        request: Request,
         asked: Annotated[str | None, Query(alias="id", description="This experiment alone.")] = None,
-    ) -> list[dict[str, Any]]:
+        wanted: FormatParameter = None,
+    ) -> Response:
         """How the experiments stand now: the rows that `mart_experiment_results` would have."""
         known = view.experiments()
         chosen = [experiment for experiment in known if asked in (None, experiment.id)]
         if asked is not None and not chosen:
             names = ", ".join(experiment.id for experiment in known) or "none"
             raise HTTPException(404, f"there is no experiment {asked[:100]!r}. Defined are: {names}")
+        form = form_of(request, wanted)
         with questions.reading("the experiments") as con:
-            return experiments.results(con, chosen)
+            if form != "json":
+                return as_file(experiments.results_table(con, chosen), form, "experiments")
+            return Response(json.dumps(experiments.results(con, chosen)), media_type="application/json")
 
     @router.get("/api/anomalies", tags=["anomalies"])
     def incidents(

@@ -9,14 +9,15 @@ from urllib.parse import urlencode
 
 import pyarrow as pa
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from funnels import FunnelDefinition, FunnelResult, load_definition
+from funnels.as_sql import funnel_sql
 from funnels.people import State, funnel_people, next_events
 from service.web import funnels, vocabulary, wording
 from service.web.questions import Questions
 from service.web.shared import Shared
-from service.web.tables import ARROW, CSV, FormatParameter, as_file, form_of
+from service.web.tables import ARROW, CSV, FormatParameter, TaggedRoute, as_file, form_of
 from service.web.templating import Templates
 from service.web.view import ServiceView
 from stitchline.errors import DefinitionError
@@ -35,7 +36,7 @@ DefinitionText = Annotated[
 
 def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> APIRouter:
     """The routes that browsers open, and the downloads."""
-    router = APIRouter()
+    router = APIRouter(route_class=TaggedRoute)
 
     def answered(text: str) -> tuple[FunnelDefinition, FunnelResult]:
         definition = load_definition(text)
@@ -141,6 +142,19 @@ def funnel_pages(view: ServiceView, questions: Questions, render: Templates) -> 
             return Response(result.model_dump_json(), media_type="application/json")
         table = pa.Table.from_pylist(funnels.csv_rows(result)).select(list(funnels.CSV_COLUMNS))
         return as_file(table, form, "funnel")
+
+    @router.get(
+        "/api/funnel/sql",
+        tags=["funnels"],
+        response_class=PlainTextResponse,
+        responses={200: {"content": {"text/plain": {}}, "description": "One statement that only reads."}},
+    )
+    def statement(text: DefinitionText) -> PlainTextResponse:
+        """The funnel of the definition in the address as one SQL statement, which counts the same.
+
+        It runs here (`/api/sql`, `stitchline sql`) and in DuckDB over a backup. What SQL cannot say is refused.
+        """
+        return PlainTextResponse(funnel_sql(load_definition(text)))
 
     @router.get(
         "/api/funnel.png",

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,36 +119,52 @@ class LiveFeed:
         for lane in (self._quick, self._slow):
             await asyncio.to_thread(lane.shutdown, wait=True, cancel_futures=True)
 
-    async def current(self, definition: FunnelDefinition | None) -> dict[str, Reading]:
-        """The readings for a first paint: fresh where that is quick, else the last ones, "funnel" among them.
+    async def current(
+        self, definition: FunnelDefinition | None, cards: Sequence[FunnelDefinition] = ()
+    ) -> tuple[dict[str, Reading], dict[str, Reading]]:
+        """The readings for a first paint: fresh where that is quick, else the last ones, "funnel" among them; and those
+        of funnels on small `cards`, by name, for which no page waits.
 
         A part that could not be read in time, or at all, is left out.
         """
         names = self._names(definition)
+        watched = {one.name: self._funnel(one) for one in cards}
         patience = _PATIENCE if all(name in self._parts for name in names) else _PATIENCE_AT_FIRST
         reads = [read for read in map(self._refresh, names) if read is not None]
+        more = [read for read in map(self._refresh, watched.values()) if read is not None and read not in reads]
         if reads:
             await asyncio.wait(reads, timeout=patience.total_seconds())
+        if more:
+            await asyncio.wait(more, timeout=_PATIENCE.total_seconds())
         found = {name: self._parts[name].reading for name in names if name in self._parts}
-        return {_kind(name): reading for name, reading in found.items()}
+        shown = {name: self._parts[part].reading for name, part in watched.items() if part in self._parts}
+        return {_kind(name): reading for name, reading in found.items()}, shown
 
-    async def stream(self, definition: FunnelDefinition | None) -> AsyncIterator[bytes]:
-        """Server-sent events: the chart's past, then every part as it changes, until the client leaves."""
+    async def stream(
+        self, definition: FunnelDefinition | None, cards: Sequence[FunnelDefinition] = ()
+    ) -> AsyncIterator[bytes]:
+        """Server-sent events: the chart's past, then every part as it changes, until the client leaves. What a funnel
+        on a card says comes as `card`, with its name in it."""
         names = self._names(definition)
-        self._watched.update(names)
-        sent: dict[str, int] = {}
+        watched = {self._funnel(one): one.name for one in cards}
+        looked_at = {*names, *watched}
+        told = [*((name, _kind(name)) for name in (*names, "problem")), *((name, "card") for name in watched)]
+        self._watched.update(looked_at)
+        sent: dict[tuple[str, str], int] = {}
         try:
             yield b"retry: 2000\n\n" + _message("history", {"points": list(self._rates)})
             while not self._closed:
                 changed = self._changed
-                for name in (*names, "problem"):
+                for name, kind in told:
                     part = self._parts.get(name)
-                    if part is not None and sent.get(name) != part.version:
-                        sent[name] = part.version
-                        yield part.message
+                    if part is not None and sent.get((name, kind)) != part.version:
+                        sent[name, kind] = part.version
+                        yield (
+                            _message(kind, {"name": watched[name], **part.reading}) if kind == "card" else part.message
+                        )
                 await changed.wait()
         finally:
-            self._watched.subtract(names)
+            self._watched.subtract(looked_at)
 
     # --- how it is read -----------------------------------------------------------------------------------------
 
@@ -206,14 +222,16 @@ class LiveFeed:
         changed.set()
 
     def _names(self, definition: FunnelDefinition | None) -> tuple[str, ...]:
-        if definition is None:
-            return _EVERYBODY
+        return _EVERYBODY if definition is None else (*_EVERYBODY, self._funnel(definition))
+
+    def _funnel(self, definition: FunnelDefinition) -> str:
+        """The part that the funnel is; whoever looks at it, large or on a card, has the same one."""
         name = f"funnel:{definition.name}"
         self._definitions[name] = definition
         if name not in self._schedules:
             read = self._query(lambda con: self._read_funnel(con, self._definitions[name]))
             self._schedules[name] = _Schedule(read, self._slow, self._tick)
-        return (*_EVERYBODY, name)
+        return name
 
     def _read_flow(self) -> Reading:
         self._state = self._view.flow_state()
@@ -238,7 +256,7 @@ class LiveFeed:
 
 
 def _kind(name: str) -> str:
-    """What viewers call a part: there is one funnel on a page, whatever its name."""
+    """What viewers call a part: there is one large funnel on a page, whatever its name."""
     return name.split(":", 1)[0]
 
 

@@ -16,7 +16,7 @@ from service.web import published
 from service.web.models import Problem
 from service.web.published import Published
 from service.web.questions import Questions
-from service.web.tables import ANSWERS, FormatParameter, answer_table, form_of, told_as, unless_known
+from service.web.tables import ANSWERS, FormatParameter, TaggedRoute, answer_table, form_of, told_as, unless_known
 from service.web.view import ServiceView
 
 _NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
@@ -24,7 +24,7 @@ _NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
 def mart_router(view: ServiceView, questions: Questions) -> APIRouter:
     """The routes of what is published; each says so, with 503, as long as nothing is."""
-    router = APIRouter()
+    router = APIRouter(route_class=TaggedRoute)
 
     @router.get("/api/marts/tables", tags=["marts"], responses=told_as(dict[str, Any]))
     def tables(request: Request) -> Response:
@@ -114,11 +114,12 @@ def mart_router(view: ServiceView, questions: Questions) -> APIRouter:
             _must_have(now, "mart_acquisition")
             return unless_known(request, now.state, lambda: answer_table(con, published.SPEND, {}, form, "spend"))
 
-    @router.get("/api/experiments/looks", tags=["experiments"])
-    def looks() -> list[dict[str, Any]]:
+    @router.get("/api/experiments/looks", tags=["experiments"], responses=ANSWERS)
+    def looks(request: Request, asked: FormatParameter = None) -> Response:
         """How the interval of each variation stood in each build of the marts that is kept, the oldest first."""
+        form = form_of(request, asked)
         with questions.reading("the experiments of earlier builds") as con:
-            return published.looks(con)
+            return answer_table(con, published.looks_sql(con), {}, form, "looks")
 
     return router
 

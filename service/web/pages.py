@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 from uuid import uuid4
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -30,6 +30,13 @@ _RUNBOOK: Final = Path(__file__).parents[2] / "docs" / "runbook.md"
 _COOKIE_LIFE = timedelta(days=30)
 _LONGEST_FORM = 4096
 
+_CARDS: Final = 6
+"""Watched funnels on cards, unless somebody chooses."""
+_MOST_CARDS: Final = 24
+"""They are counted one after the other, once a second: more would not be live any more."""
+_WATCHED: Final = 1000
+"""Names in an address."""
+
 _DOCUMENTATION_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,6 +58,13 @@ def page_router(
             if definition.name == name:
                 return definition
         raise HTTPException(404, f"this service has no funnel named {wording.clipped(name, 100)}")
+
+    def on_cards(names: list[str] | None, large: FunnelDefinition | None) -> list[FunnelDefinition]:
+        """Those that are to be shown small: the named ones, or without any name the first few beside the large one."""
+        if names is None:
+            return [one for one in view.funnels() if one is not large][:_CARDS]
+        # Names that are no more are left out: a link to the page outlives the definitions.
+        return [one for one in view.funnels() if one.name in names][:_MOST_CARDS]
 
     def beside() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         """What the overview shows that does not change from second to second."""
@@ -74,9 +88,12 @@ def page_router(
         )
 
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def overview(funnel: str | None = None) -> HTMLResponse:
+    async def overview(
+        funnel: str | None = None, watch: Annotated[list[str] | None, Query(max_length=_WATCHED)] = None
+    ) -> HTMLResponse:
         definition = chosen(funnel)
-        found = await feed.current(definition)
+        cards = on_cards(watch, definition)
+        found, readings_of = await feed.current(definition, cards)
         freshness, open_incidents = await run_in_threadpool(beside)
         return render(
             "overview.html",
@@ -84,6 +101,11 @@ def page_router(
             definition=definition,
             definitions=view.funnels(),
             parts=found,
+            cards=[_card(one, readings_of.get(one.name), watch) for one in cards],
+            watch=watch,
+            live_of=urlencode({"funnel": definition.name, "watch": [one.name for one in cards]}, doseq=True)
+            if definition is not None
+            else "",
             marts=freshness,
             incidents=open_incidents,
         )
@@ -158,9 +180,13 @@ def page_router(
     )
     async def live(
         funnel: Annotated[str | None, Query(description="Name of a funnel; else the first.")] = None,
+        watch: Annotated[
+            list[str] | None, Query(description="Names of more funnels, told as `card`.", max_length=_WATCHED)
+        ] = None,
     ) -> Response:
         """The numbers of the page as they change, once a second or so."""
-        stream = feed.stream(chosen(funnel))
+        definition = chosen(funnel)
+        stream = feed.stream(definition, on_cards(watch or [], definition))
         return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @router.get("/login", response_class=HTMLResponse, include_in_schema=False)
@@ -219,6 +245,19 @@ def _services(told: dict[str, Any], troubles: list[dict[str, Any]]) -> list[dict
         says = f"{wording.clipped(troubles[0]['error'], 200)} ({troubles[0]['channel']})"
         found.append({"name": "Slack", "status": "waiting", "says": says})
     return found
+
+
+def _card(definition: FunnelDefinition, reading: readings.Reading | None, watch: list[str] | None) -> dict[str, Any]:
+    """A watched funnel as the overview shows it small."""
+    asked = {"funnel": definition.name, **({} if watch is None else {"watch": watch})}
+    names = readings.step_names(definition)
+    return {
+        "name": definition.name,
+        "href": f"/?{urlencode(asked, doseq=True)}",
+        "steps": names,
+        "reading": reading,
+        "bars": reading["bars"] if reading else [{"went_on": 0, "open": 0, "dropped": 0}] * len(names),
+    }
 
 
 async def _short_body(request: Request) -> bytes:

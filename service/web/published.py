@@ -92,6 +92,13 @@ select {build} as build_id, experiment_id, metric_name, variation_id, as_of, per
 from {schema}.mart_experiment_results where not is_control
 """
 
+_NO_LOOK: Final = """
+select 0::bigint as build_id, '' as experiment_id, '' as metric_name, '' as variation_id, null::timestamptz as as_of,
+    0::bigint as persons, null::double as lift, null::double as sequential_low, null::double as sequential_high,
+    '' as verdict
+where false
+"""
+
 Row = dict[str, Any]
 
 
@@ -242,6 +249,11 @@ def spend_gaps(con: duckdb.DuckDBPyConnection) -> Row:
 
 def looks(con: duckdb.DuckDBPyConnection) -> list[Row]:
     """How the interval of each variation stood in each build that is kept, the oldest first."""
+    return query_rows(con, looks_sql(con))
+
+
+def looks_sql(con: duckdb.DuckDBPyConnection) -> str:
+    """The query for that."""
     there = builds.schemas(con)
     kept = [
         build
@@ -250,10 +262,8 @@ def looks(con: duckdb.DuckDBPyConnection) -> list[Row]:
         and build.build_schema in there
         and "mart_experiment_results" in build.row_counts
     ]
-    if not kept:
-        return []
-    every = " union all ".join(_ONE_LOOK.format(build=b.build_id, schema=b.build_schema) for b in kept)
-    return query_rows(con, f"{every} order by as_of, build_id")
+    every = [_ONE_LOOK.format(build=one.build_id, schema=one.build_schema) for one in kept]
+    return f"{' union all '.join(every)} order by as_of, build_id" if every else _NO_LOOK
 
 
 def change(values: Sequence[float | None]) -> float | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import AwareDatetime
 
 from service.web import sessions
-from service.web.models import Problem, Sessions, SessionWithEvents
+from service.web.models import Problem, Session, Sessions, SessionWithEvents
 from service.web.questions import Questions
+from service.web.tables import ARROW, CSV, FormatParameter, TaggedRoute, as_file, form_of, table_of
 
 
 def wanted_sessions(
@@ -35,18 +36,35 @@ def wanted_sessions(
 
 def session_router(questions: Questions) -> APIRouter:
     """Routes that only read."""
-    router = APIRouter()
+    router = APIRouter(route_class=TaggedRoute)
 
-    @router.get("/api/sessions", tags=["sessions"])
+    @router.get(
+        "/api/sessions",
+        tags=["sessions"],
+        responses={200: {"model": Sessions, "content": {CSV: {}, ARROW: {}}, "description": "The sessions."}},
+    )
     def list_sessions(
+        request: Request,
         wanted: Annotated[sessions.Wanted, Depends(wanted_sessions)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
         after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
-    ) -> Sessions:
-        """The sessions that began last, newest first, open ones included; those that all conditions hold of."""
+        asked: FormatParameter = None,
+    ) -> Response:
+        """The sessions that began last, newest first, open ones included; those that all conditions hold of.
+
+        As CSV and Arrow a row each, and the next page in the header `Link`.
+        """
         with questions.reading("the list of sessions") as con:
             found, following = sessions.find(con, wanted, limit, after)
-        return Sessions.model_validate({"sessions": found, "next": following})
+        answer = Sessions.model_validate({"sessions": found, "next": following})
+        form = form_of(request, asked)
+        if form == "json":
+            return Response(answer.model_dump_json(), media_type="application/json")
+        file = as_file(table_of(Session, answer.sessions), form, "sessions")
+        if following is not None:
+            more = request.url.include_query_params(after=following)
+            file.headers["Link"] = f'<{more.path}?{more.query}>; rel="next"'
+        return file
 
     @router.get("/api/sessions/{session_id}", tags=["sessions"], responses={404: {"model": Problem}})
     def session(

@@ -22,6 +22,7 @@ from stitchline.errors import UsageError
 
 _ON_A_PAGE: Final = 50
 _EVENTS_ON_A_PAGE: Final = 200
+_IN_A_FILE: Final = 1000
 
 _PROPERTIES_SHOWN: Final = 8
 """Of an event, without opening it."""
@@ -97,6 +98,7 @@ def session_pages(view: ServiceView, questions: Questions, render: Templates) ->
             newest_href=_href("/sessions", told),
             next_href=_href("/sessions", told | {"after": following}) if following else None,
             api_href=_href("/api/sessions", in_api | ({"after": after} if after else {})),
+            csv_href=_href("/api/sessions", in_api | {"limit": str(_IN_A_FILE), "format": "csv"}),
         )
 
     @router.get("/sessions/{session_id}")

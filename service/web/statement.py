@@ -24,6 +24,9 @@ from stitchline.errors import StitchlineError, UsageError
 ROW_CAP = 100_000
 """More rows than anybody reads; whoever needs them all takes a snapshot."""
 
+TABLE_ROW_CAP = 1_000_000
+"""Rows for a program, which takes them as columns."""
+
 BYTE_CAP = 256 * 1024 * 1024
 """The rows are held in memory beside the flow, which has 2 GB in all."""
 
@@ -69,6 +72,20 @@ def read_rows(
 ) -> list[dict[str, Any]]:
     """All rows that `sql` answers, as JSON values (times in ISO 8601 UTC, blobs in base64, NaN and infinity null).
 
+    Raises what `read_table` does.
+    """
+    return json_rows(*read_table(con, sql, timeout=timeout, row_cap=row_cap))
+
+
+def read_table(
+    con: duckdb.DuckDBPyConnection,
+    sql: str,
+    *,
+    timeout: timedelta = timedelta(seconds=30),
+    row_cap: int = TABLE_ROW_CAP,
+) -> tuple[pa.Table, list[str]]:
+    """All that `sql` answers, and DuckDB's types of its columns.
+
     `con` is a cursor of its own (`Warehouse.reader()`): its transaction is used, and interrupted at the time-out.
     Raises StatementRefused for a statement that is wrong, does more than read, or answers more than `row_cap` rows,
     DeadlinePassed when `timeout` is over.
@@ -81,8 +98,7 @@ def read_rows(
             with deadline(con, timeout, "the statement"):
                 reader = con.execute(statement).to_arrow_reader(_BATCH_ROWS)
                 types = [str(column[1]) for column in con.description or ()]
-                answer = _capped(reader, row_cap)
-            return json_rows(answer, types)
+                return _capped(reader, row_cap), types
         finally:
             con.execute("rollback")
     except (duckdb.Error, pa.ArrowException, OSError) as error:

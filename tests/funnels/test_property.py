@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from funnels import FunnelDefinition, run_funnel
 from tests.crowds import crowds, of_crowds
-from tests.funnels import reference
+from tests.funnels import pasted, reference
 from tests.funnels.worlds import Event, Override, Session, World, at, fill
 
 LONG = 8
@@ -150,6 +150,8 @@ def test_engine_equals_reference(
     fill(con, world)
     for definition in questions:
         check(con, world, definition)
+        if pasted.can_be_said(definition):
+            pasted.compare(con, definition)
 
 
 def check(con: duckdb.DuckDBPyConnection, world: World, definition: FunnelDefinition) -> None:

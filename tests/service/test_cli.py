@@ -55,7 +55,13 @@ def held(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Run:
     (folder / "events.jsonl").write_bytes(visit + b"\n" + event("b", "10:05:00", event="Order") + b"\nbad\n")
     held.replay(folder / "events.jsonl")
     steps = [{"event": "Visit"}, {"event": "Order"}]
-    (folder / "f.json").write_text(json.dumps({"name": "f", "steps": steps, "window": "1 day", "by": "person"}))
+    day = {"since": "2026-01-01", "interval": "day"}
+    for name, definition in (
+        ("f", {"name": "f", "steps": steps, "window": "1 day", "by": "person"}),
+        ("trend", {"events": steps, **day}),
+        ("retention", {"start": steps[0], "back": steps[1], "periods": 1, **day}),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(definition))
     return held
 
 
@@ -67,6 +73,8 @@ def test_all_commands_of_the_design_are_there() -> None:
         "replay",
         "sql",
         "funnel",
+        "trends",
+        "retention",
         "sessions",
         "dead-letters list",
         "spend load",
@@ -116,6 +124,7 @@ WRONG = {
     "files and a topic": ["replay", "a.jsonl", "--topic", "events"],
     "settings file that is not there": ["sql", "select 1", "--config", "nowhere.toml"],
     "definition that is not there": ["funnel", "--definition", "nowhere.json"],
+    "trend that is not there": ["trends", "--definition", "nowhere.json"],
     "days out of range": ["demo", "--days", "0"],
     "limit out of range": ["dead-letters", "list", "--limit", "0"],
 }
@@ -190,6 +199,19 @@ class TestJson:
         assert told["steps"][1]["median_seconds"] == 300
         assert told["as_of"] == "2026-01-01T10:05:00Z"
 
+    def test_a_funnel_as_sql(self, held: Run) -> None:
+        asked = ("funnel", "--definition", str(held.warehouse.with_name("f.json")), "--sql")
+        statement = self.asked(held, *asked)["sql"]
+        assert held.command(*asked) == statement + "\n"
+        rows = self.asked(held, "sql", statement)
+        assert [(row["step"], row["count"]) for row in rows] == [("Visit", 1), ("Order", 1)]
+
+    def test_trends_and_retention(self, held: Run) -> None:
+        told = self.asked(held, "trends", "--definition", str(held.warehouse.with_name("trend.json")))
+        assert [(one["event"], one["total"]) for one in told["series"]] == [("Visit", 1), ("Order", 1)]
+        told = self.asked(held, "retention", "--definition", str(held.warehouse.with_name("retention.json")))
+        assert [(cohort["size"], cohort["back"]) for cohort in told["cohorts"]] == [(1, [None, None])]
+
     def test_sessions(self, held: Run) -> None:
         session_id = held.value("select session_id from stream.sessions")
         told = self.asked(held, "sessions", session_id)
@@ -237,7 +259,10 @@ def test_for_people(held: Run) -> None:
     assert "[red]höflich[/red]" in out, "what an event says is no markup"
     assert "2 rows" in out
     assert "not_json" in held.command("dead-letters", "list")
-    assert "Order" in held.command("funnel", "--definition", str(held.warehouse.with_name("f.json")))
+    for report in ("f", "trend", "retention"):
+        command = {"f": "funnel", "trend": "trends"}.get(report, report)
+        said = held.command(command, "--definition", str(held.warehouse.with_name(f"{report}.json")))
+        assert ("2026-01-01" if report == "retention" else "Order") in said
     assert "a" in held.command("sessions", held.value("select session_id from stream.sessions"))
     assert "sessions.gap" in held.command("doctor", "--settings")
 

@@ -318,12 +318,28 @@
     if (on) look();
   });
 
-  const copy = byId("copy");
-  copy.hidden = !navigator.clipboard;
-  copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text.value);
-    copy.textContent = "Copied";
-    setTimeout(() => (copy.textContent = "Copy"), 1500);
+  // What is asked for is copied when it comes: a browser lets a page copy for some seconds after a click.
+  function copies(button, fetched) {
+    const label = button.textContent;
+    button.hidden = !navigator.clipboard;
+    button.addEventListener("click", async () => {
+      byId("copy-note").textContent = "";
+      try {
+        await navigator.clipboard.writeText(await fetched());
+        button.textContent = "Copied";
+        setTimeout(() => (button.textContent = label), 1500);
+      } catch (error) {
+        byId("copy-note").textContent = error.message;
+      }
+    });
+  }
+
+  copies(byId("copy"), async () => text.value);
+  copies(byId("copy-sql"), async () => {
+    const answer = await fetch(`/api/funnel/sql?${new URLSearchParams({ definition: text.value })}`, { headers: { Accept: "application/json" } });
+    if (answer.status === 401) location.assign("/login");
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    return answer.text();
   });
 
   text.addEventListener("change", () => {

@@ -47,6 +47,7 @@
   // --- placing what came ------------------------------------------------------------------------------------------
 
   function place(part, reading) {
+    if (part.startsWith("card:")) return placeCard(reading);
     for (const [key, text] of Object.entries(reading.texts ?? {})) {
       for (const element of all(`[data-text="${part}.${key}"]`)) setText(element, text);
     }
@@ -70,6 +71,19 @@
       top -= height;
       rect?.setAttribute("y", top.toFixed(2));
       rect?.setAttribute("height", height);
+    }
+  }
+
+  // A watched funnel on its small card.
+  function placeCard({ name, texts, bars }) {
+    for (const card of all("[data-card]")) {
+      if (card.dataset.card !== name) continue;
+      for (const element of all("[data-card-text]", card)) setText(element, texts[element.dataset.cardText]);
+      all("rect", card).forEach((rect, index) => {
+        const height = bars[index].went_on + bars[index].open + bars[index].dropped;
+        rect.setAttribute("y", (100 - height).toFixed(2));
+        rect.setAttribute("height", height.toFixed(2));
+      });
     }
   }
 
@@ -208,6 +222,10 @@
     for (const part of ["flow", "partitions", "totals", "pulse", "people", "sessions", "reconciliation", "funnel", "problem"]) {
       source.addEventListener(part, (event) => take(part, JSON.parse(event.data)));
     }
+    source.addEventListener("card", (event) => {
+      const reading = JSON.parse(event.data);
+      take(`card:${reading.name}`, reading);
+    });
     source.addEventListener("error", lost);
   }
 

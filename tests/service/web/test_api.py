@@ -8,6 +8,7 @@ import json
 from datetime import datetime, timedelta
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from batch_marts.experiments import Experiment
@@ -57,6 +58,18 @@ def test_a_funnel(reading_api: httpx.Client) -> None:
     assert [step["median_seconds"] for step in result["steps"]] == [None, 90, 240]
     assert result["steps"][2]["conversion"] == 0.5
     assert result["as_of"] == "2026-01-31T13:30:00Z"
+
+
+def test_a_funnel_as_sql_counts_the_same_here(reading_api: httpx.Client) -> None:
+    definition = PURCHASE.model_dump(mode="json")
+    answer = reading_api.get("/api/funnel/sql", params={"definition": json.dumps(definition)})
+    assert answer.headers["content-type"].startswith("text/plain")
+    rows = reading_api.post("/api/sql", json={"sql": answer.text}).json()
+    assert [(row["step"], row["count"], row["dropped"]) for row in rows] == [
+        *(("Page Viewed", 3, 1), ("Viewed Product", 2, 1), ("Signed Up", 1, 0)),
+    ]
+    refused = reading_api.get("/api/funnel/sql", params={"definition": json.dumps(definition | {"order": "any"})})
+    assert (refused.status_code, "in any order" in refused.json()["error"]) == (422, True)
 
 
 def test_experiments_as_they_stand(api: httpx.Client, shop: Shop) -> None:
@@ -165,6 +178,20 @@ def test_sql(reading_api: httpx.Client) -> None:
     assert answer.json() == [
         {"event_at": "2026-01-31T12:00:00.000000Z", "properties": {"price": 9.5, "tags": ["a"]}},
     ]
+
+
+def test_sql_as_a_table(reading_api: httpx.Client) -> None:
+    def asked(sql: str, form: str) -> httpx.Response:
+        return reading_api.post("/api/sql", json={"sql": sql}, params={"format": form})
+
+    sql = "select message_id, event_at, properties from stream.events order by 1"
+    table = pa.ipc.open_stream(asked(sql, "arrow").content).read_all()
+    assert table.column("message_id").to_pylist() == ["d1-1", "d1-2", "d1-3", "d2-1", "d3-1", "d3-2"]
+    assert table.schema.field("event_at").type == pa.timestamp("us", "UTC")
+    assert asked(sql, "csv").text.splitlines()[1].startswith('"d1-1",2026-01-31 12:00:00')
+    nested = asked("select [1, 2] as a", "csv")
+    assert (nested.status_code, "cast it to text" in nested.json()["error"]) == (422, True)
+    assert asked("delete from stream.events", "arrow").status_code == 422
 
 
 def test_sql_that_writes_is_refused(reading_api: httpx.Client) -> None:
@@ -318,6 +345,7 @@ def test_the_openapi_document_describes_every_route(reading_api: httpx.Client) -
         "/api/funnel.png",
         "/api/funnel/next",
         "/api/funnel/people",
+        "/api/funnel/sql",
         "/api/funnels",
         "/api/health",
         "/api/identity",

@@ -52,6 +52,7 @@ ANSWERED: dict[str, dict[str, Any]] = {
     "GET /api/experiments": {},
     "GET /api/experiments/looks": {},
     "GET /api/funnel": {"query": {"definition": PURCHASE.model_dump_json()}},
+    "GET /api/funnel/sql": {"query": {"definition": PURCHASE.model_dump_json()}},
     "GET /api/funnel.png": {"query": {"definition": PURCHASE.model_dump_json()}},
     "GET /api/funnels": {},
     "GET /api/health": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -138,13 +139,51 @@ def test_a_funnel_is_chosen(shop: Shop, open_page: Opener) -> None:
     )
     shop.definitions = (PURCHASE, other)
     page = open_page(shop)
-    page.get_by_label("Show").select_option("by device & co")
+    page.get_by_label("Show", exact=True).select_option("by device & co")
     page.get_by_role("button", name="Go").click()
     expect(page.locator(".funnel .name")).to_have_text("by device & co")
     expect(page.locator(".step")).to_have_count(1)
     assert step(page, 0) == "1 Viewed Product, path = /hat 1 began here"
     shop.event("d9-2", "Viewed Product", "d9", at(21), path="/hat")
     expect(page.locator("[data-text='funnel.0.count']")).to_have_text("2")
+
+
+def test_several_funnels_are_watched_on_cards(shop: Shop, open_page: Opener) -> None:
+    def named(name: str, *events: str) -> FunnelDefinition:
+        steps = [{"event": event} for event in events]
+        return FunnelDefinition.model_validate({"name": name, "steps": steps, "window": "1 hour"})
+
+    shop.definitions = (PURCHASE, named("looks & more", "Page Viewed", "Viewed Product"), named("joins", "Signed Up"))
+    page = open_page(shop, size=PHONE)
+    cards = page.locator(".watched > li")
+    expect(cards).to_have_count(2)
+    looks = cards.nth(0)
+    expect(looks.locator("h3")).to_have_text("looks & more")
+    expect(looks.locator("li b")).to_have_text(["3", "2"])
+    expect(looks.locator(".overall strong")).to_have_text("66.7\u202f%")
+    expect(looks.locator("rect").nth(1)).to_have_attribute("height", re.compile(r"66\.67?"))
+    shop.event("d9-1", "Page Viewed", "d9", at(20))
+    shop.event("d9-2", "Signed Up", "d9", at(21))
+    expect(looks.locator("li b")).to_have_text(["4", "2"])
+    expect(looks.locator(".overall strong")).to_have_text("50.0\u202f%")
+    expect(cards.nth(1).locator("li b")).to_have_text("2")
+    expect(page.locator("[data-text='funnel.0.count']")).to_have_text("4")
+    page.get_by_text("Choose").click()
+    page.get_by_role("checkbox", name="joins").uncheck()
+    page.get_by_role("checkbox", name="purchase").check()
+    page.get_by_role("button", name="Show these").click()
+    expect(page.locator(".watched h3")).to_have_text(["purchase", "looks & more"])
+    page.get_by_role("link", name="looks & more").click()
+    expect(page.locator(".funnel .name")).to_have_text("looks & more")
+    expect(page.locator(".watched h3")).to_have_text(["purchase", "looks & more"])
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_text("Choose").click()
+    for name in ("purchase", "looks & more"):
+        page.get_by_role("checkbox", name=name).uncheck()
+    page.get_by_role("button", name="Show these").click()
+    expect(page.get_by_role("region", name="Watched funnels")).to_contain_text("None is chosen")
+    page.goto("/?watch=gone&watch=joins")
+    expect(page.locator(".watched h3")).to_have_text(["joins"])
 
 
 def test_an_empty_service_says_what_to_do(empty_shop: Shop, open_page: Opener) -> None:

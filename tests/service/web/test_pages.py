@@ -255,6 +255,21 @@ def test_a_funnel_is_built_and_shared(page: Page, url: str, browser: Browser) ->
     expect(page.locator("#result .notice")).to_contain_text("did you mean window?")
 
 
+def test_a_funnel_is_copied(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"/funnels?{urlencode({'definition': json.dumps(FUNNEL)})}")
+    page.get_by_text("The definition as JSON").click()
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert json.loads(page.evaluate("navigator.clipboard.readText()"))["steps"] == FUNNEL["steps"]
+    page.get_by_role("button", name="Copy as SQL").click()
+    expect(page.locator("#copy-sql")).to_have_text("Copied")
+    assert "with recursive" in page.evaluate("navigator.clipboard.readText()")
+    page.get_by_label("Order").select_option("any")
+    page.get_by_role("button", name="Copy as SQL").click()
+    expect(page.locator("#copy-note")).to_contain_text("cannot be said in SQL")
+
+
 def test_the_people_behind_a_bar(page: Page) -> None:
     page.goto(f"/funnels?{urlencode({'definition': json.dumps(FUNNEL)})}")
     page.locator(".answer .step").nth(0).locator(".key.dropped a").click()

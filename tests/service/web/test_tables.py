@@ -85,6 +85,39 @@ def test_what_did_not_change_is_not_sent_again(asked: httpx.Client, shop: Shop) 
     assert asked.get("/api/spend", headers={"If-None-Match": known}).status_code == 200
 
 
+def test_what_the_stream_changes_has_an_etag_of_what_it_says(asked: httpx.Client, shop: Shop) -> None:
+    for path in ("/api/sessions", "/api/sessions?format=csv", "/api/experiments", "/api/experiments/looks?format=csv",
+                 f"/api/sessions/{'5e551011' * 4}", "/api/funnels", "/api/events"):  # fmt: skip
+        first = asked.get(path)
+        again = asked.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b""), path
+    known = asked.get("/api/sessions?limit=1000").headers["etag"]
+    shop.session("e" * 32, "early", at(-60), at(-59))
+    assert asked.get("/api/sessions?limit=1000", headers={"If-None-Match": known}).status_code == 200
+    assert "etag" not in asked.get("/health/live").headers
+
+
+def test_sessions_and_experiments_as_files(asked: httpx.Client) -> None:
+    answer = asked.get("/api/sessions", params={"limit": 2, "format": "csv"})
+    assert answer.headers["content-disposition"] == 'attachment; filename="sessions.csv"'
+    first = answer.text.splitlines()
+    assert first[0].startswith('"session_id","anonymous_id","user_id"')
+    assert len(first) == 3
+    path, _, relation = answer.headers["link"].partition("; ")
+    assert relation == 'rel="next"'
+    following = asked.get(path.strip("<>"))
+    assert following.text.splitlines()[0] == first[0]
+    assert set(following.text.splitlines()[1:]).isdisjoint(first)
+    told = asked.get("/api/sessions", params={"limit": 2}).json()["sessions"]
+    table = pa.ipc.open_stream(asked.get("/api/sessions?limit=2", headers={"Accept": ARROW}).content).read_all()
+    assert table.column("session_id").to_pylist() == [one["session_id"] for one in told]
+    assert table.schema.field("started_at").type == pa.timestamp("us", "UTC")
+    none = asked.get("/api/sessions", params={"device": "nobody", "format": "csv"})
+    assert (none.text.splitlines(), "link" in none.headers) == (first[:1], False)
+    for path in ("/api/experiments", "/api/experiments/looks"):
+        assert asked.get(path, params={"format": "csv"}).text.splitlines()[0].count("experiment_id") == 1
+
+
 def test_metrics_with_their_values(asked: httpx.Client) -> None:
     orders = next(one for one in asked.get("/api/metrics").json() if one["name"] == "orders")
     assert (orders["owner"], orders["value"], orders["date"]) == ("finance", 155.0, "2026-01-30")
