@@ -108,7 +108,9 @@ COPIES = [None] * 14 + ["the same", "sent again", "another time", "long after"]
 FOREIGN = [False] * 5 + [True]
 TROUBLES: list[tuple[str, timedelta, str | None, bool]] = list(itertools.product(CLOCKS, LATENESS, COPIES, FOREIGN))
 # Made once: Hypothesis looks at everything there is to choose from, of each choice anew.
-WALKS = [st.sampled_from([*strides * 3, ON_AND_ON] if i == 0 else strides) for i, strides in enumerate(STRIDES)]
+WALKS: list[st.SearchStrategy[Any]] = [
+    st.sampled_from([*strides * 3, ON_AND_ON] if i == 0 else strides) for i, strides in enumerate(STRIDES)
+]
 WORKS = [st.sampled_from(doings) for doings in DOINGS]
 TROUBLED = st.sampled_from(TROUBLES)
 RULES = st.builds(
