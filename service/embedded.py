@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
@@ -243,10 +244,12 @@ class EmbeddedKafka(_EmbeddedServer):
 
     service = "kafka"
 
-    def __init__(self, home: Path, port: int = 0, *, heap: str = "512m") -> None:
-        """`heap` is the JVM's limit, in its notation; what clients send lies in the page cache, not there."""
+    def __init__(self, home: Path, port: int = 0, *, heap: str = "512m", java: Sequence[str] = ()) -> None:
+        """`heap` is the JVM's limit, in its notation; what clients send lies in the page cache, not there. `java` are
+        further options of the JVM."""
         super().__init__(home, port)
         self._heap = heap
+        self._options = java
         self._data = self.home / "kafka-data"
         self._properties = self.home / "kafka.properties"
 
@@ -293,6 +296,7 @@ class EmbeddedKafka(_EmbeddedServer):
             str(JAVA),
             "-Xms64m",
             f"-Xmx{self._heap}",
+            *self._options,
             "-XX:+ExitOnOutOfMemoryError",
             "--sun-misc-unsafe-memory-access=allow",  # Kafka unmaps its indexes so; Java 25 warns of it at each start
             "-Djava.awt.headless=true",

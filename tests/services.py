@@ -33,6 +33,9 @@ testcontainers_config.connection_mode_override = ConnectionMode.docker_host
 testcontainers_config.tc_host_override = HOST
 testcontainers_config.ryuk_disabled = True
 
+IN_A_HURRY = ("-XX:TieredStopAtLevel=1",)
+"""For Java: compile in a simple way. A Kafka of the tests lives for minutes, and compiling is most of what it does."""
+
 
 @dataclass(frozen=True)
 class Kafka:
@@ -55,7 +58,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         with KafkaContainer() as container:
             yield Kafka(container.bootstrap, "docker")
     else:
-        with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as server:
+        with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), java=IN_A_HURRY) as server:
             yield Kafka(server.bootstrap, "embedded")
 
 

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from service.embedded import EmbeddedKafka
 from sinks import dead_letters
 from sinks.dead_letters import SUFFIX, DeadLetterTopic
+from tests.services import IN_A_HURRY
 
 
 def letters(count: int) -> pa.Table:
@@ -31,7 +32,7 @@ def test_a_producer_that_hears_nothing_is_made_anew(
     monkeypatch.setattr(dead_letters, "_PATIENCE", 2.0)
     monkeypatch.setattr(dead_letters, "_AT_ONCE", 7)
     caplog.set_level(logging.INFO)
-    with EmbeddedKafka(tmp_path / "kafka") as kafka:
+    with EmbeddedKafka(tmp_path / "kafka", java=IN_A_HURRY) as kafka:
         kafka.create_topic("t" + SUFFIX, 1)
         topic = DeadLetterTopic({"bootstrap.servers": kafka.bootstrap})
         topic.send([letters(3)])
