@@ -34,7 +34,8 @@ testcontainers_config.tc_host_override = HOST
 testcontainers_config.ryuk_disabled = True
 
 IN_A_HURRY = ("-XX:TieredStopAtLevel=1",)
-"""For Java: compile in a simple way. A Kafka of the tests lives for minutes, and compiling is most of what it does."""
+"""For Java: compile in a simple way. A Kafka of the tests lives for minutes, and compiling is most of what it does.
+Tests that stop it, and wait for it by the clock, do without."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 
 from service.embedded import EmbeddedKafka
 from tests.faults.waiting import until, waits_for
-from tests.services import IN_A_HURRY, Kafka
+from tests.services import Kafka
 from tests.whole.runs import EVENTS, SESSIONS, Run
 
 GROWTH = 64 * 2**20  # bytes: the buffers of the clients that try to connect, not more the longer it lasts
@@ -22,7 +22,7 @@ GROWTH = 64 * 2**20  # bytes: the buffers of the clients that try to connect, no
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedKafka]:
     """A Kafka of the test's own, to be stopped."""
-    with EmbeddedKafka(tmp_path / "kafka", java=IN_A_HURRY) as server:
+    with EmbeddedKafka(tmp_path / "kafka") as server:
         yield server
 
 

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from service.embedded import EmbeddedKafka, EmbeddedValkey
-from tests.services import IN_A_HURRY, Kafka
+from tests.services import Kafka
 from tests.whole.runs import Log, Run, event
 
 READY: list[str] = []
@@ -107,7 +107,7 @@ def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
-    with EmbeddedKafka(tmp_path / "kafka", java=IN_A_HURRY) as server:
+    with EmbeddedKafka(tmp_path / "kafka") as server:
         yield server
 
 
