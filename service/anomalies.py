@@ -91,12 +91,15 @@ class Anomalies:
             days = days or _days_since(builds.builds(con))
             verdicts = check_days(con, self._metrics, left_out=_left_out("day"), days=days)
             ((newest,),) = con.execute(f"select max(metric_date) from {MART} where is_complete").fetchall()
-        if newest is None:  # no day is complete: there is nothing to judge, and nothing can be late
-            return self._record(verdicts, now)
         # A complete day may wait as well, because it still grows: that is not late. Of those that are late, the first
-        # and the last ones say enough.
-        lately = now.astimezone(UTC).date() - timedelta(days=_MOST_DAYS)
-        late = {newest + timedelta(days=1), *(one.at.date() for one in verdicts if one.at.date() > max(newest, lately))}
+        # and the last ones say enough. While no day is complete, none is late.
+        late: set[date] = set()
+        if newest is not None:
+            lately = now.astimezone(UTC).date() - timedelta(days=_MOST_DAYS)
+            late = {
+                newest + timedelta(days=1),
+                *(one.at.date() for one in verdicts if one.at.date() > max(newest, lately)),
+            }
         return self._record([one for one in verdicts if one.said != "waiting" or one.at.date() in late], now)
 
     def check_rolling(self, now: datetime | None = None) -> list[Incident]:
