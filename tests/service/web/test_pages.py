@@ -98,15 +98,25 @@ def test_everybody_can_use_it(page: Page, path: str) -> None:
     assert page.evaluate("document.querySelectorAll('main b b, main .mark').length") == 0
 
 
-def test_no_page_is_heavy(page: Page) -> None:
+FIRST_PAINT = 300
+"""Milliseconds from asking to the first words, on the machine itself, with nothing kept by the browser."""
+
+
+def test_no_page_is_heavy_or_slow(page: Page) -> None:
+    page.context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
     for path in PAGES[:13]:
-        page.goto(path)
-        page.wait_for_load_state("load")
+        painted = []
+        while len(painted) < 5 and min(painted, default=FIRST_PAINT) >= FIRST_PAINT:  # others use the machine, too
+            page.goto(path)
+            page.wait_for_load_state("load")
+            page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+            painted.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
         size = page.evaluate(
             "performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
             ".reduce((sum, one) => sum + one.decodedBodySize, 0)"
         )
         assert size < 200_000, path
+        assert min(painted) < FIRST_PAINT, path
 
 
 def test_sessions_are_found_and_the_address_keeps_how(page: Page) -> None:
