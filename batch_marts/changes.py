@@ -14,7 +14,7 @@ import duckdb
 What = Literal[
     "mart_added", "mart_removed", "column_added", "column_removed", "column_renamed", "column_retyped",
     "contract_loosened", "grain_changed", "test_added", "test_removed", "description_changed", "meaning_changed",
-    "meaning_corrected", "metric_added", "metric_removed",
+    "meaning_corrected", "metric_added", "metric_removed", "deprecated", "test_changed",
 ]  # fmt: skip
 """What becomes of a mart, a column or a metric."""
 

@@ -102,9 +102,13 @@ def facts(
     consumers: Sequence[Consumer] = (),
     read: Callable[[str], str] = lambda path: "",
     library: str = "",
+    frame: str = "",
 ) -> Revision:
-    """The revision that dbt's manifest, with its SQL compiled, is of. `read` gives a file of the project by its path;
-    `library` is a digest of the code that models in Python call."""
+    """The revision that dbt's manifest, with its SQL compiled, is of.
+
+    `read` gives a file of the project by its path, `library` is a digest of the code that models in Python call, and
+    `frame` is the SQL that all metrics are put into, whatever they are.
+    """
     nodes: dict[str, Mapping[str, Any]] = {
         node["alias"].lower(): node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed")
     }
@@ -116,7 +120,7 @@ def facts(
     return Revision(
         label=label,
         marts={mart.name: mart for mart in marts},
-        metrics=_metrics(metrics, nodes, graph),
+        metrics=_metrics(metrics, nodes, graph, canonical(frame)),
         relations=graph.relations,
         queries={
             name: canonical(node["compiled_code"] or "") for name, node in nodes.items() if node.get("language") == "sql"
@@ -270,7 +274,7 @@ def _in_words(arguments: Mapping[str, Any]) -> str:
 
 
 def _metrics(
-    metrics: Sequence[Metric], nodes: Mapping[str, Mapping[str, Any]], graph: _Graph
+    metrics: Sequence[Metric], nodes: Mapping[str, Mapping[str, Any]], graph: _Graph, frame: str
 ) -> dict[str, MetricFacts]:
     told: dict[str, Relation] = {}
     if DAILY in nodes:
@@ -280,7 +284,7 @@ def _metrics(
             graph.not_understood[DAILY] = str(why)
     found: dict[str, MetricFacts] = {}
     for metric in metrics:
-        facts = [str(metric.dimension), str(metric.top), metric.unit]
+        facts = [str(metric.dimension), str(metric.top), metric.unit, frame]
         if metric.ratio is not None:
             above, below = (found[part].meaning for part in metric.ratio)
             meaning = Meaning(digest_of("ratio", above.digest, below.digest, metric.unit), above.reads | below.reads)
