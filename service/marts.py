@@ -24,6 +24,7 @@ from batch_marts.refresh import Funnels, MartRules, refresh, rollback
 from funnels import FunnelDefinition
 from funnels.days import funnel_days
 from funnels.definition import definitions
+from service.changes import MartChanges
 from service.settings import Settings
 from sinks.tables import registered
 from sinks.warehouse import Warehouse
@@ -63,6 +64,7 @@ class Marts:
         self._one = threading.Lock()
         self.documentation = folder_of(settings) / "target" / "static_index.html"
         """The page on the marts, which a refresh writes."""
+        self.changes = MartChanges(warehouse, settings)
         progress_file(settings).unlink(missing_ok=True)  # of a process that was killed
 
     def refresh(self, *, full: bool = False) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from service import show
 from service.ask import ask
+from service.change_commands import announce, consumers, impact
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of
 from service.marts import progress_file
 
@@ -86,3 +87,7 @@ def _progress(file: Path) -> Iterator[None]:
         finally:
             done.set()
             looking.join()
+
+
+for _command in (impact, announce, consumers):
+    marts.command()(_command)

@@ -26,8 +26,9 @@ create table governance.notices (
     change_id varchar not null,
     owner varchar not null,             -- the team
     channel varchar not null,
-    consumers json not null,            -- what of theirs reads it: names of exposures
+    consumers json not null,            -- what of theirs reads it, as people know it
     told_at timestamptz not null,
+    because varchar,                    -- the reason that it told why the change does not wait; null for none
     seen_by varchar,
     seen_at timestamptz
 );
