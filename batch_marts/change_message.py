@@ -1,4 +1,4 @@
-"""A notice of changes as a Slack message: what changes, when, before and after, where more stands, and a button. Pure."""
+"""A notice of changes as a Slack message: what changes, when, before and after, where more stands, a button. Pure."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def announce(
                 "where change_id = $change_id and in_force_at > $begins",
                 {"begins": begins, "because": because, "change_id": one.change_id},
             )
-        values = [one.change_id, one.mart, one.metric, one.column_name, one.what, one.is_breaking, one.says]
+        values: list[Any] = [one.change_id, one.mart, one.metric, one.column_name, one.what, one.is_breaking, one.says]
         values += [one.before, one.after, link, now, by, begins, because]
         marks = ", ".join(f"${number + 1}" for number in range(len(values)))
         con.execute(
@@ -158,7 +158,8 @@ def notices(con: duckdb.DuckDBPyConnection) -> list[Notice]:
         f"select n.notice_id, n.owner, n.channel, n.consumers, n.told_at, n.seen_by, n.seen_at, "
         f"{', '.join(f'c.{name}' for name in _CHANGE)} "
         "from governance.notices n join governance.changes c on c.change_id = n.change_id and c.withdrawn_at is null "
-        "order by n.told_at desc, n.owner, n.notice_id, c.is_breaking desc, c.mart, c.metric, c.column_name, c.change_id"
+        "order by n.told_at desc, n.owner, n.notice_id, "
+        "c.is_breaking desc, c.mart, c.metric, c.column_name, c.change_id"
     ).fetchall()
     found: dict[str, list[tuple[Any, ...]]] = {}
     for row in rows:

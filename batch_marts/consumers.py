@@ -65,9 +65,7 @@ class _Exposures(Part):
     exposures: tuple[_Exposure, ...] = ()
 
 
-_FIELDS: Final = [
-    name for model in (_Exposures, _Exposure, _Owner, _Meta, _Config) for name in model.model_fields
-]
+_FIELDS: Final = [name for model in (_Exposures, _Exposure, _Owner, _Meta, _Config) for name in model.model_fields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,9 @@ def load_consumers(project: Path, more: Path | None = None) -> list[Consumer]:
         told = read_definitions(file, "exposures", _Exposures, _FIELDS, _whose)
         for one in told.exposures:
             if one.name in found:
-                raise DefinitionError(f"{file}: exposure {one.name!r} is there twice. Give one another name.", source=file)
+                raise DefinitionError(
+                    f"{file}: exposure {one.name!r} is there twice. Give one another name.", source=file
+                )
             if one.config.enabled:
                 found[one.name] = _consumer(one)
     return sorted(found.values(), key=lambda one: one.name)
@@ -158,7 +158,9 @@ def channel_of(consumer: Consumer, owners: Owners) -> str:
 
 def exposures_yaml(proposed: Sequence[Mapping[str, Any]]) -> str:
     """Exposures as they are written down, to be put into a file."""
-    return yaml.safe_dump({"exposures": [dict(one) for one in proposed]}, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.safe_dump(
+        {"exposures": [dict(one) for one in proposed]}, sort_keys=False, allow_unicode=True, width=110
+    )
 
 
 def _consumer(one: _Exposure) -> Consumer:

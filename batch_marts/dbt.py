@@ -74,13 +74,20 @@ class Project:
     """
 
     def __init__(
-        self, warehouse: Warehouse, folder: Path, schema: str, metrics: Sequence[Metric], source: Path = PROJECT
+        self,
+        warehouse: Warehouse,
+        folder: Path,
+        schema: str,
+        metrics: Sequence[Metric],
+        source: Path = PROJECT,
+        models: Mapping[str, str] | None = None,
     ) -> None:
+        """`models` are those that are no files, by default as this version makes them."""
         self.folder = folder
         self._warehouse = warehouse
         self._schema = schema
         self._places = ["--project-dir", str(folder), "--profiles-dir", str(folder)]
-        copied(source, folder, metrics)
+        copied(source, folder, metrics, models)
         # dbt reads all of the project again, which takes seconds, when anything changes of what it reads it with.
         self._connect({"path": warehouse.path.name})
         self._manifest = self._read()
@@ -183,8 +190,8 @@ def copied(source: Path, folder: Path, metrics: Sequence[Metric], models: Mappin
 
 
 def compiled(folder: Path, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """dbt's manifest of the project that was copied to `folder`, with the SQL of every model and test as a full build
-    would run it. No warehouse is needed.
+    """dbt's manifest of the project that was copied to `folder`, with the SQL of every model, and of the tests in
+    files, as a full build would run it. No warehouse is needed.
 
     Raises StitchlineError if dbt cannot read the project.
     """
@@ -195,12 +202,14 @@ def compiled(folder: Path, variables: Mapping[str, Any]) -> dict[str, Any]:
     _write_profile(folder, profile)
     told = json.dumps({"rows_schema": "rows"} | dict(variables))
     command = ["compile", "--no-populate-cache", "--vars", told, "--project-dir", str(folder)]
+    command += ["--select", "resource_type:model", "test_type:singular"]
     try:
         result = dbtRunner().invoke([*_QUIETLY, *command, "--profiles-dir", str(folder)])
     finally:
         DuckDBConnectionManager.close_all_connections()
     if not result.success:
-        said = result.exception or "; ".join(_sentence(each.message) for each in result.result or () if each.message)
+        results: Any = getattr(result.result, "results", ())
+        said = result.exception or "; ".join(_sentence(each.message) for each in results if each.message)
         raise StitchlineError(f"dbt cannot read the project of the marts: {said}")
     manifest: dict[str, Any] = json.loads((folder / "target" / "manifest.json").read_text(encoding="utf-8"))
     return manifest

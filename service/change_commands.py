@@ -21,6 +21,7 @@ BaseOption = Annotated[
     str | None, typer.Option("--base", metavar="REV", help="The revision to compare with, as git names it.")
 ]
 
+
 def impact(
     base: Annotated[str, typer.Option("--base", metavar="REV", help="The revision to compare with, as git names it.")],
     approved_by: Annotated[
@@ -55,7 +56,8 @@ def impact(
 def announce(
     base: BaseOption = None,
     file: Annotated[
-        Path | None, typer.Option("--impact", metavar="FILE", help="What `marts impact --json` said, instead of --base.")
+        Path | None,
+        typer.Option("--impact", metavar="FILE", help="What `marts impact --json` said, instead of --base."),
     ] = None,
     link: Annotated[str | None, typer.Option("--link", metavar="URL", help="Where more can be read.")] = None,
     comes_on: Annotated[
@@ -122,10 +124,9 @@ def _impact(settings: Settings, base: str, approved_by: list[str], built_over: P
     from batch_marts.metrics import METRICS
 
     marts = settings.marts
-    metrics = (PROJECT / "metrics.yml" if marts.project is None else marts.project / "metrics.yml")
     places = Places(
         project=marts.project or PROJECT,
-        metrics=marts.metrics or (metrics if metrics.exists() else METRICS),
+        metrics=marts.metrics or METRICS,
         exposures=marts.exposures,
         variables=marts.variables,
     )
@@ -154,7 +155,8 @@ def _report(file: Path) -> dict[str, Any]:
         return {"changes": [one for one in report["changes"] if isinstance(one["consumers"], list)]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{file} is no report of `stitchline marts impact --json` ({error}): write one, or name a revision with --base."
+            f"{file} is no report of `stitchline marts impact --json` ({error}): write one, or name a revision with "
+            "--base."
         ) from None
 
 
@@ -179,16 +181,16 @@ def _announced(told: dict[str, Any]) -> None:
         out.print(f"  {one['in_force_at'][:10]}  {plain(one['says'])} ({one['change_id']})", soft_wrap=True)
     for one in told["notices"]:
         seen = f"seen by {plain(one['seen_by'])}" if one["seen_by"] else "[bold]not seen yet[/bold]"
-        out.print(
-            f"{one['told_at'][:10]}  {plain(one['owner'])}, in {plain(one['channel'])}: {len(one['changes'])} changes, {seen}",
-            soft_wrap=True,
-        )
+        who = f"{plain(one['owner'])}, in {plain(one['channel'])}"
+        out.print(f"{one['told_at'][:10]}  {who}: {len(one['changes'])} changes, {seen}", soft_wrap=True)
 
 
 def _consumers(told: dict[str, Any]) -> None:
     for one in told["consumers"]:
         reads = ", ".join(one["metrics"] or one["marts"])
-        out.print(f"{plain(one['label'])} ({plain(one['owner'])}, {plain(one['channel'])}): {plain(reads)}", soft_wrap=True)
+        out.print(
+            f"{plain(one['label'])} ({plain(one['owner'])}, {plain(one['channel'])}): {plain(reads)}", soft_wrap=True
+        )
     if told["proposed"]:
         out.print(f"\n{len(told['proposed'])} more read marts and are not declared; --yaml writes them down:")
         for one in told["proposed"]:

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
+import duckdb
+
 from batch_marts import changes
 from batch_marts.anomalies.owners import OWNERS, PLATFORM, load_owners
 from batch_marts.catalogue import DAILY, Catalogue
@@ -21,6 +23,7 @@ from service.settings import Settings
 from sinks.outbox import put_message
 from sinks.slack_actions import Press
 from sinks.warehouse import Warehouse
+from stitchline.errors import StitchlineError
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +87,16 @@ class MartChanges:
         with self._warehouse.transaction() as con:
             return {"withdrawn": changes.withdraw(con, change_ids, datetime.now(UTC))}
 
-    def put_down(self, log: ReadLog) -> None:
+    def put_down(self, counts: ReadLog) -> None:
         """Puts on record who read marts since the last time."""
-        counted = log.taken()
-        if counted:
+        counted = counts.taken()
+        if not counted:
+            return
+        try:
             with self._warehouse.transaction() as con:
                 put_down(con, counted, datetime.now(UTC))
+        except (StitchlineError, duckdb.Error) as error:
+            log.warning("%d counts of who reads the marts are lost: %s", len(counted), error)
 
     def pressed(self, press: Press) -> bool:
         """A button in Slack. Returns whether it was one of ours; one that is pressed again changes nothing."""
@@ -157,7 +164,9 @@ def _of_reads(declared: Sequence[Consumer], seen: Sequence[Read]) -> list[dict[s
         whole = any(one.metric is None for one in of_metrics)
         count, last = sum(one.reads for one in each), max(one.last_at for one in each)
         told = f"{client}, used by {reader}, read it {count:,} times by the API, last on {last:%Y-%m-%d}."
-        found.append(_proposal(name, f"{client} of {reader}", "application", None, told, marts, [] if whole else metrics))
+        found.append(
+            _proposal(name, f"{client} of {reader}", "application", None, told, marts, [] if whole else metrics)
+        )
     return found
 
 
@@ -210,5 +219,3 @@ def _notice(one: Notice) -> dict[str, Any]:
         "seen_at": None if one.seen_at is None else one.seen_at.astimezone(UTC).isoformat(),
         "changes": [_change(each) for each in one.changes],
     }
-
-

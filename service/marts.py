@@ -46,6 +46,20 @@ def progress_file(settings: Settings) -> Path:
     return folder_of(settings) / "progress.json"
 
 
+def rules_of(settings: Settings) -> MartRules:
+    """How the settings want the marts to be made."""
+    marts = settings.marts
+    return MartRules(
+        folder=folder_of(settings),
+        project=PROJECT if marts.project is None else marts.project,
+        own_hosts=tuple(sorted(host.lower().removeprefix("www.") for host in marts.own_hosts)),
+        variables=marts.variables,
+        kept=marts.kept_builds,
+        experiments=settings.experiments,
+        metrics=METRICS if marts.metrics is None else marts.metrics,
+    )
+
+
 class Marts:
     """The marts over one warehouse."""
 
@@ -77,7 +91,7 @@ class Marts:
             try:
                 build = refresh(
                     self._warehouse,
-                    self._rules(),
+                    rules_of(self._settings),
                     funnels_for_marts(definitions(self._settings.funnels)),
                     full=full,
                     told=self._tell,
@@ -148,7 +162,7 @@ class Marts:
 
     def catalogue(self) -> Catalogue:
         """What the marts and the metrics mean, as their files say now. Raises DefinitionError if one is wrong."""
-        rules = self._rules()
+        rules = rules_of(self._settings)
         return load_catalogue(rules.project, rules.metrics)
 
     def is_due(self, since: datetime) -> bool:
@@ -156,18 +170,6 @@ class Marts:
         with self._warehouse.reader() as con:
             last = next(iter(builds.builds(con)), None)
         return last is not None and last.started_at < since
-
-    def _rules(self) -> MartRules:
-        marts = self._settings.marts
-        return MartRules(
-            folder=folder_of(self._settings),
-            project=PROJECT if marts.project is None else marts.project,
-            own_hosts=tuple(sorted(host.lower().removeprefix("www.") for host in marts.own_hosts)),
-            variables=marts.variables,
-            kept=marts.kept_builds,
-            experiments=self._settings.experiments,
-            metrics=METRICS if marts.metrics is None else marts.metrics,
-        )
 
     def _tell(self, what: str, done: int, of: int) -> None:
         """From several threads at once."""

@@ -97,12 +97,16 @@ class WorkingHours(Part):
         raise AssertionError("a week has one of the days")
 
 
+Reviewer = Annotated[str, StringConstraints(pattern=r"^@[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9._-]+)?$")]
+"""A login or a group, as the code's host writes them: `@ada`, `@company/finance`."""
+
+
 class Team(Part):
     """A team: where it is told, and who is called if nobody acts."""
 
     channel: Annotated[Text, AfterValidator(channel_name)]
-    reviewers: tuple[Annotated[str, StringConstraints(pattern=r"^@[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9._-]+)?$")], ...] = ()
-    """Who approves changes to what the team owns: logins and groups, as the code's host writes them."""
+    reviewers: tuple[Reviewer, ...] = ()
+    """Who approves changes to what the team owns."""
     on_duty: tuple[Person, ...] = ()
     working_hours: WorkingHours | None = None
     """None: around the clock."""

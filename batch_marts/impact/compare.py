@@ -49,8 +49,8 @@ def impact_since(
     label = f"{base} ({commit[:10]})"
     with checked_out(repository, commit) as tree, tempfile.TemporaryDirectory(prefix="stitchline-") as folder:
         work = Path(folder).resolve()
-        was = read(label, places.moved(repository, tree), work / "base")
-        now = read(HERE, places, work / "head")
+        was = read(label, places.moved(repository, tree), work / "dbt")
+        now = read(HERE, places, work / "dbt")  # in the same folder: dbt reads again only what differs
         check_consumers(now.revision.consumers, now.revision.marts, now.revision.metrics, owners)
         changes = with_corrections(differences(was.revision, now.revision), same_meanings(trailers))
         values = built(was, now, work) if built is not None and changes else None

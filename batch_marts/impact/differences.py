@@ -109,9 +109,7 @@ def _mart(base: Revision, head: Revision, was: Mart, now: Mart) -> Iterator[Chan
         before, after = was.columns[column], now.columns[column]
         if before.data_type != after.data_type:
             told = f"The column {column} of {name} is {after.data_type} instead of {before.data_type}."
-            yield _made(
-                name, "column_retyped", told, column=column, before=before.data_type, after=after.data_type
-            )
+            yield _made(name, "column_retyped", told, column=column, before=before.data_type, after=after.data_type)
         if before.description != after.description:
             told = f"The description of {name}.{column} reads otherwise."
             yield _made(
@@ -205,24 +203,32 @@ def _metrics(base: Revision, head: Revision) -> Iterator[Change]:
 def _metric(base: Revision, head: Revision, name: str, was: MetricFacts, now: MetricFacts) -> Iterator[Change]:
     before, after = was.metric, now.metric
     if was.meaning.digest != now.meaning.digest:
-        way = _way(base, head, "", name)
-        own = before.value != after.value or before.ratio != after.ratio
-        sql = _lines(_metric_sql(was), _metric_sql(now)) if own or not way else _sql(base, head, way)
-        came = f", since {way[0]} is" if way and not own else ""
+        way = _metric_way(base, head, name)
+        origin = way[0] if way and way[0] in base.metrics and way[0] in head.metrics else name
+        own = _lines(_metric_sql(base.metrics[origin]), _metric_sql(head.metrics[origin]))
+        came = f", since {way[0]} is" if way else ""
         told = f"The metric {name} is worked out otherwise{came}."
         mark = digest_of(was.meaning.digest, now.meaning.digest)
+        sql = own or _sql(base, head, way)
         yield _made(DAILY, "meaning_changed", told, metric=name, mark=mark, way=(*way, name), sql=sql)
     if before.definition != after.definition or before.label != after.label:
         told = f"The definition of {name} reads otherwise."
-        yield _made(
-            DAILY, "description_changed", told, metric=name, before=before.definition, after=after.definition
-        )
+        yield _made(DAILY, "description_changed", told, metric=name, before=before.definition, after=after.definition)
     if after.retired is not None and after.retired != before.retired:
         told = f"The metric {name} goes on {after.retired.isoformat()}."
         yield _made(
             DAILY, "deprecated", told, metric=name, before=_date(before.retired), after=_date(after.retired),
             comes_on=after.retired,
         )  # fmt: skip
+
+
+def _metric_way(base: Revision, head: Revision, name: str) -> tuple[str, ...]:
+    """The way to a metric from SQL that differs; to a ratio by the metric that does."""
+    for part in head.metrics[name].metric.ratio or ():
+        before, after = base.metrics.get(part), head.metrics[part]
+        if before is None or before.meaning.digest != after.meaning.digest:
+            return (*_metric_way(base, head, part), part)
+    return _way(base, head, "", name)
 
 
 def _metric_sql(facts: MetricFacts) -> str:
@@ -257,7 +263,7 @@ def _way(base: Revision, head: Revision, model: str, column: str) -> tuple[str, 
             if one not in seen:
                 seen.add(one)
                 waiting.append((*way, one))
-    return (_name((model, column)),) if model else ()
+    return ()
 
 
 def _name(one: Input) -> str:

@@ -113,7 +113,8 @@ def facts(
         node["alias"].lower(): node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed")
     }
     tests = _tests(manifest)
-    graph = _Graph(nodes, {name: tuple(tests.keys.get(node["unique_id"], ())) for name, node in nodes.items()}, read, library)
+    keys = {name: tuple(tests.keys.get(node["unique_id"], ())) for name, node in nodes.items()}
+    graph = _Graph(nodes, keys, read, library)
     for name in nodes:
         graph.made(name)
     marts = [_mart(node, tests) for node in nodes.values() if _is_mart(node)]
@@ -122,10 +123,7 @@ def facts(
         marts={mart.name: mart for mart in marts},
         metrics=_metrics(metrics, nodes, graph, canonical(frame)),
         relations=graph.relations,
-        queries={
-            name: canonical(node["compiled_code"] or "") for name, node in nodes.items() if node.get("language") == "sql"
-            and node.get("compiled_code")
-        },
+        queries={name: canonical(node["compiled_code"]) for name, node in nodes.items() if _is_query(node)},
         files={name: node["original_file_path"] for name, node in nodes.items()},
         consumers=tuple(consumers),
         not_understood=graph.not_understood,
@@ -204,6 +202,10 @@ def library_digest(programs: Mapping[str, str]) -> str:
     return digest_of(*sorted(told))
 
 
+def _is_query(node: Mapping[str, Any]) -> bool:
+    return node.get("language") == "sql" and bool(node.get("compiled_code"))
+
+
 def _is_mart(node: Mapping[str, Any]) -> bool:
     return node["resource_type"] == "model" and _MARTS in node["fqn"][1:-1]
 
@@ -249,9 +251,8 @@ def _tests(manifest: Mapping[str, Any]) -> _Tests:
             for model in node["depends_on"]["nodes"]:
                 told.setdefault(model, {})[node["name"].replace("_", " ")] = digest
             continue
-        arguments = {
-            name: value for name, value in (metadata.get("kwargs") or {}).items() if name not in ("model", "column_name")
-        }
+        kwargs = metadata.get("kwargs") or {}
+        arguments = {name: value for name, value in kwargs.items() if name not in ("model", "column_name")}
         column = node.get("column_name")
         about = f"{column}: " if column else ""
         words = f"{about}{metadata['name'].replace('_', ' ')}{_in_words(arguments)}"

@@ -1,4 +1,4 @@
-"""What the columns and rows of a query mean: digests that stay the same however it is written, and what each reads. Pure.
+"""What the columns and rows of a query mean: digests that stay the same however it is written, and what they read.
 
 A column's digest is made of its expression, in which every column is replaced by the digest of what it stands for, down
 to the tables that nobody makes. So spaces, comments, the names of aliases and of common table expressions, the order of
@@ -6,7 +6,7 @@ conditions, and steps that only hand columns on make no difference; a constant, 
 digests that differ are no proof that the values do.
 
 The rows of a query are a digest of their own, of its tables, joins, conditions and groups. What is joined at most once
-to each row (by the keys of a group, or keys that a test holds) does not belong to it.
+to each row (by the keys of a group, or keys that a test holds) does not belong to it. Pure.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ROWS: Final = "*"
 
 Input = tuple[str, str]
 """A table and one of its columns, or ROWS."""
+
 
 class NotUnderstood(ValueError):
     """A query in a form that this module does not follow: it is compared as a whole then."""
@@ -63,7 +64,7 @@ class Relation:
 
 
 Tables = Callable[[str], Relation]
-"""The relation of a table that is none of the query's own, by its name, `schema.name` where it is none of the models."""
+"""The relation of a table that is none of the query's own, by its name, with its schema where it is written so."""
 
 
 def source(name: str) -> Relation:
@@ -192,7 +193,7 @@ class _Scope:
         raise NotUnderstood(f"nobody knows where {column.sql(dialect='duckdb')} is from")
 
 
-def _query(tree: exp.Expression, environment: Environment, tables: Tables, outer: _Scope | None) -> Relation:
+def _query(tree: Any, environment: Environment, tables: Tables, outer: _Scope | None) -> Relation:
     if isinstance(tree, exp.Subquery):
         inner = _query(tree.this, _common(tree, environment, tables, outer), tables, outer)
         if any(tree.args.get(name) for name in ("limit", "offset", "where", "joins")):
@@ -206,9 +207,7 @@ def _query(tree: exp.Expression, environment: Environment, tables: Tables, outer
     raise NotUnderstood(f"it is a {type(tree).__name__}")
 
 
-def _common(
-    tree: exp.Expression, environment: Environment, tables: Tables, outer: _Scope | None
-) -> dict[str, Relation]:
+def _common(tree: Any, environment: Environment, tables: Tables, outer: _Scope | None) -> dict[str, Relation]:
     known = dict(environment)
     said = _clause(tree, "with")
     if said is None:
@@ -246,6 +245,9 @@ def _combined(tree: exp.SetOperation, environment: Environment, tables: Tables, 
         names = list(dict.fromkeys(name for side in sides for name in side.columns))
     elif any(len(side.columns) != len(names) for side in sides):
         raise NotUnderstood("it combines tables of different widths")
+    is_ordered = kind.startswith("Except")
+    if not is_ordered:  # the order of the branches is nobody's matter, but each row's values are of one branch
+        sides.sort(key=lambda side: side.rows.digest)
     told: dict[str, Meaning] = {}
     for place, name in enumerate(names):
         found = [
@@ -253,14 +255,17 @@ def _combined(tree: exp.SetOperation, environment: Environment, tables: Tables, 
             for side in sides
         ]
         pairs = [f"{one.digest} of {side.rows.digest}" for one, side in zip(found, sides, strict=True)]
-        told[name] = _one(kind, pairs, found, is_ordered=kind.startswith("Except"))
-    rows = _one(kind, [side.whole for side in sides], [s.rows for s in sides], is_ordered=kind.startswith("Except"))
-    if "distinct" in kind:
-        rows = Meaning(rows.digest, rows.reads.union(*(one.reads for one in told.values())))
-    return Relation(rows, told, frozenset({frozenset(names)}) if "distinct" in kind else frozenset())
+        told[name] = Meaning(_digest(kind, *pairs), frozenset().union(*(one.reads for one in found)))
+    rows = Meaning(
+        _digest(kind, *(side.rows.digest for side in sides)), frozenset().union(*(side.rows.reads for side in sides))
+    )
+    if kind == "Union all":
+        return Relation(rows, told)
+    # Which rows are left depends on their values.
+    return Relation(_and(rows, "values", *told.values()), told, frozenset({frozenset(names)}))
 
 
-def _branches(tree: exp.SetOperation, kind: str) -> Iterator[exp.Expression]:
+def _branches(tree: exp.SetOperation, kind: str) -> Iterator[Any]:
     """The queries that a chain of the same operation combines."""
     for side in (tree.left, tree.right):
         bare = side.unnest() if isinstance(side, exp.Subquery) else side
@@ -269,11 +274,6 @@ def _branches(tree: exp.SetOperation, kind: str) -> Iterator[exp.Expression]:
             yield from _branches(bare, kind)
         else:
             yield side
-
-
-def _one(kind: str, digests: Sequence[str], found: Iterable[Meaning], *, is_ordered: bool) -> Meaning:
-    reads = frozenset().union(*(one.reads for one in found))
-    return Meaning(_digest(kind, *(digests if is_ordered else sorted(digests))), reads)
 
 
 def _select(tree: exp.Select, environment: Environment, tables: Tables, outer: _Scope | None) -> Relation:
@@ -285,9 +285,9 @@ def _select(tree: exp.Select, environment: Environment, tables: Tables, outer: _
         rows = _and(rows, "where", _value(where.this, scope))
     projected = list(_projections(tree, scope))
     group = tree.args.get("group")
-    is_grouped = group is not None or any(_aggregates(each) for _, each in projected if isinstance(each, exp.Expression))
+    written = [each for _, each in projected if isinstance(each, exp.Expression)]
+    is_grouped = group is not None or any(_aggregates(each) for each in written)
     columns: dict[str, Meaning] = {}
-    keys: set[str] | None = None
     if not is_grouped:
         for name, each in projected:
             one = each if isinstance(each, Meaning) else _value(each, scope)
@@ -336,9 +336,7 @@ def _kept(only: Relation, columns: Mapping[str, Meaning]) -> frozenset[frozenset
     return frozenset(key for key in only.keys if all(is_kept(name) for name in key))
 
 
-def _from(
-    tree: exp.Select, environment: Environment, tables: Tables, outer: _Scope | None
-) -> tuple[_Scope, Meaning]:
+def _from(tree: exp.Select, environment: Environment, tables: Tables, outer: _Scope | None) -> tuple[_Scope, Meaning]:
     sources: list[tuple[str, Relation]] = []
     windows = {one.name.lower(): one for one in tree.args.get("windows") or ()}
     scope = _Scope(sources, environment, tables, outer, windows=windows)
@@ -568,10 +566,11 @@ def _told(node: Any, scope: _Scope, reads: set[Input]) -> str:
             return f"{type(node).__name__}({','.join(told)})"
         case exp.Identifier():
             return node.name.lower()
-        case exp.Window() if (named := node.args.get("alias")) is not None and named.name.lower() in scope.windows:
-            there = scope.windows[named.name.lower()].args
-            over = {name: there.get(name) for name in ("partition_by", "order", "spec")}
-            return _told(exp.Window(this=node.this.copy(), **_copied(over)), scope, reads)
+        case exp.Window():
+            named = node.args.get("alias")
+            there = scope.windows.get(named.name.lower()) if named is not None else None
+            over = [(node if there is None else there).args.get(name) for name in ("partition_by", "order", "spec")]
+            return f"Window({_told(node.this, scope, reads)},{_told([each or [] for each in over], scope, reads)})"
         case exp.GT() | exp.GTE():
             turned = "LT" if isinstance(node, exp.GT) else "LTE"
             return f"{turned}({_told(node.expression, scope, reads)},{_told(node.this, scope, reads)})"
@@ -583,15 +582,6 @@ def _told(node: Any, scope: _Scope, reads: set[Input]) -> str:
     given = {name: value for name, value in node.args.items() if value not in (None, False, [])}
     told = [f"{name}={_told(value, scope, reads)}" for name, value in sorted(given.items())]
     return f"{type(node).__name__}({','.join(told)})"
-
-
-def _copied(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Parts of a tree, for another one."""
-
-    def copy(part: Any) -> Any:
-        return part.copy() if isinstance(part, exp.Expression) else [each.copy() for each in part or ()]
-
-    return {name: copy(part) for name, part in parts.items() if part}
 
 
 def _operands(node: exp.Expression) -> Iterator[exp.Expression]:

@@ -38,7 +38,7 @@ class Values:
     sums: Sequence[Difference]
     """Of `mart.column`, what its numbers add up to, where that differs."""
     metrics: Sequence[Difference]
-    """Of each metric that differs, its sum over the closed days, and those days."""
+    """Of each metric that differs, its average over closed days, and the days that differ."""
     failed: str = ""
     """Why the later revision cannot be built, if so."""
 
@@ -107,7 +107,8 @@ def _change(impact: Impact, one: Change) -> dict[str, Any]:
 def as_markdown(impact: Impact) -> str:
     """The comment for the pull request."""
     if not impact.changes:
-        return f"### Marts: nothing changes\n\nBetween {impact.base} and {impact.head} every column and every metric means what it did.\n"
+        told = f"Between {impact.base} and {impact.head} every column and every metric means what it did."
+        return f"### Marts: nothing changes\n\n{told}\n"
     lines = [f"### Marts: {_verdict(impact)}", "", f"From {impact.base} to {impact.head}.", ""]
     if impact.breaches:
         lines += [f"- **{one.rule}** · `{one.about}`: {_cell(one.says)}" for one in impact.breaches] + [""]
@@ -158,12 +159,13 @@ def _values(values: Values) -> list[str]:
         return [*lines, f"The later revision cannot be built: {values.failed}", ""]
     rows = [each for each in values.rows if each.before != each.after]
     found = [("rows of", each) for each in rows] + [("sum of", each) for each in values.sums]
-    found += [("closed days of", each) for each in values.metrics]
+    found += [("average closed day of", each) for each in values.metrics]
     if not found:
         return [*lines, "Every figure is what it was.", ""]
     lines += ["| | before | after | closed days that change |", "| --- | --- | --- | --- |"]
     for what, each in found:
-        lines.append(f"| {what} `{each.name}` | {_number(each.before)} | {_number(each.after)} | {len(each.changed_days) or ''} |")
+        figures = f"{_number(each.before)} | {_number(each.after)} | {len(each.changed_days) or ''}"
+        lines.append(f"| {what} `{each.name}` | {figures} |")
     for each in values.metrics:
         days = "; ".join(f"{day}: {_number(was)} → {_number(now)}" for day, was, now in each.changed_days[:_ROWS])
         if days:

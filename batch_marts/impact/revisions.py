@@ -85,8 +85,8 @@ def commit_of(repository: Path, name: str) -> str:
         return _git(repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except UsageError:
         raise UsageError(
-            f"git knows no revision {name!r} in {repository}: name a branch, a tag or a commit; what another clone has is "
-            "fetched first, as with `git fetch origin main`."
+            f"git knows no revision {name!r} in {repository}: name a branch, a tag or a commit; what another clone has "
+            "is fetched first, as with `git fetch origin main`."
         ) from None
 
 
@@ -171,7 +171,8 @@ def _code(project: Path) -> dict[str, bytes]:
         return {}
     found = [project / name for name in _CODE]
     files = [each for one in found for each in (sorted(one.rglob("*")) if one.is_dir() else [one])]
-    return {str(each.relative_to(project)): each.read_bytes() for each in files if each.suffix in (".py", ".sql") and each.is_file()}
+    made_of = [each for each in files if each.suffix in (".py", ".sql") and each.is_file()]
+    return {str(each.relative_to(project)): each.read_bytes() for each in made_of}
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -1,6 +1,6 @@
 """What a change to the marts has to keep to before it may be merged, and the exit status of each rule. Pure.
 
-meaning    what is worked out otherwise gets a new version, or somebody says in the commit why the definition still holds
+meaning    what is worked out otherwise gets a new version, or a commit says why its definition still holds
 breaking   what goes has a new version beside it, and a date, announced and past, on which it goes
 approval   the teams that own what changes have approved it
 """
@@ -59,14 +59,21 @@ def same_meanings(trailers: Iterable[str]) -> list[SameMeaning]:
 
 
 def with_corrections(changes: Iterable[Change], said: Sequence[SameMeaning]) -> list[Change]:
-    """The changes, those that a commit calls a correction named so. Naming a mart is for all of its columns."""
+    """The changes, those that a commit calls corrections named so. A commit names a metric, a column of a mart, a mart
+    for all of it, or where in the SQL it comes from, for all that follows."""
     reasons = {one.about: one.because for one in said}
 
     def one(change: Change) -> Change:
-        because = reasons.get(change.about) or (reasons.get(change.mart) if change.metric is None else None)
+        names = [change.about, *([] if change.metric else [change.mart]), *_origin(change)]
+        because = next((reasons[name] for name in names if name in reasons), None)
         return corrected(change, because) if change.what == "meaning_changed" and because else change
 
     return [one(change) for change in changes]
+
+
+def _origin(change: Change) -> list[str]:
+    """Where in the SQL a changed meaning comes from: a column, and its model."""
+    return [change.way[0], change.way[0].partition(".")[0]] if change.way else []
 
 
 def owners_of(change: Change, owners: Mapping[str, Sequence[str]]) -> list[str]:
@@ -74,7 +81,9 @@ def owners_of(change: Change, owners: Mapping[str, Sequence[str]]) -> list[str]:
     return list(owners.get(change.metric or change.mart) or (PLATFORM,))
 
 
-def owning(metrics: Iterable[Metric], consumers: Iterable[Consumer], reads: Mapping[str, Collection[str]], marts: Iterable[str]) -> dict[str, list[str]]:
+def owning(
+    metrics: Iterable[Metric], consumers: Iterable[Consumer], reads: Mapping[str, Collection[str]], marts: Iterable[str]
+) -> dict[str, list[str]]:
     """The teams that own each mart and each metric: a metric has one; a mart is owned by those whose metrics are worked
     out from it (`reads`, by metric) and whose consumers read it; by the platform team, if there are none."""
     found: dict[str, set[str]] = {mart: set() for mart in marts}
@@ -114,16 +123,23 @@ def status_of(found: Sequence[Breach]) -> int:
 
 
 def _meanings(changes: Sequence[Change]) -> Iterable[Breach]:
+    together: dict[str, list[Change]] = {}
     for one in changes:
-        if one.what != "meaning_changed":
-            continue
-        where = "metrics.yml" if one.metric else "the mart's YAML"
+        if one.what == "meaning_changed":
+            together.setdefault(next(iter(_origin(one)), one.about), []).append(one)
+    for origin, found in together.items():
+        others = [one.about for one in found if one.about != origin]
+        told = f"{origin} is worked out otherwise" + (f", and with it {_listed(others)}." if others else ".")
         yield Breach(
             "meaning",
-            one.about,
-            f"{one.says} Add a version beside it in {where}, with the old one's date; or, if its definition still "
-            f"holds, say so in the commit: `Same-meaning: {one.about} because …`.",
+            origin,
+            f"{told} Put the new meaning into a new version beside the old one, which gets a date (docs/marts.md, "
+            f"Versions); or, if the definitions still hold, say so in a commit: `Same-meaning: {origin} because …`.",
         )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _breaking(base: Revision, changes: Sequence[Change], today: date) -> Iterable[Breach]:
@@ -134,7 +150,9 @@ def _breaking(base: Revision, changes: Sequence[Change], today: date) -> Iterabl
         if one.what == "mart_removed" and mart is not None and mart.deprecated_on is not None:
             if mart.deprecated_on <= today:
                 continue
-            yield Breach("breaking", one.about, f"{one.says} It was to stay until {mart.deprecated_on}: leave it until then.")
+            yield Breach(
+                "breaking", one.about, f"{one.says} It was to stay until {mart.deprecated_on}: leave it until then."
+            )
             continue
         if one.metric is not None:
             retired = base.metrics[one.metric].metric.retired
@@ -152,12 +170,13 @@ def _breaking(base: Revision, changes: Sequence[Change], today: date) -> Iterabl
 def _versions(base: Revision, head: Revision) -> Iterable[Breach]:
     """A new version is a promise that the old one goes, on a day that people can plan with."""
     for name, mart in head.marts.items():
-        old = [each for each in head.marts.values() if _family(each.name) == _family(name) and each.version < mart.version]
-        if name not in base.marts and mart.version > 1:
-            for each in old:
-                if each.deprecated_on is None:
-                    told = f"{name} is to take the place of {each.name}, which has no `deprecation_date`. Set one."
-                    yield Breach("breaking", each.name, told)
+        if name in base.marts or mart.version == 1:
+            continue
+        for other in head.marts.values():
+            older = _family(other.name) == _family(name) and other.version < mart.version
+            if older and other.deprecated_on is None:
+                told = f"{name} is to take the place of {other.name}, which has no `deprecation_date`. Set one."
+                yield Breach("breaking", other.name, told)
     for name, facts in head.metrics.items():
         if name in base.metrics or facts.metric.version == 1:
             continue
@@ -187,6 +206,6 @@ def _approvals(
             if one.about not in about:
                 about.append(one.about)
     for teams, about in waiting.items():
-        named = ", ".join(about[:5]) + (f" and {len(about) - 5} more" if len(about) > 5 else "")
         who = " or ".join(teams)
-        yield Breach("approval", named, f"Nobody of {who} has approved it (--approved-by {teams[0]}, once they have).")
+        told = f"Nobody of {who} has approved it (--approved-by {teams[0]}, once they have)."
+        yield Breach("approval", _listed(about), told)

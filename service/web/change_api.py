@@ -182,5 +182,3 @@ def saw(log: ReadLog, headers: Headers, read: Sequence[tuple[str, str | None]]) 
     who = visitor()
     for mart, metric in read:
         log.saw(who.name or who.role.value, agent, mart, metric, datetime.now(UTC))
-
-

@@ -60,6 +60,8 @@ ANSWERED: dict[str, dict[str, Any]] = {
     "GET /api/identity/audit": {},
     "GET /api/identity/refused": {},
     "GET /api/marts": {},
+    "GET /api/marts/changes": {},
+    "GET /api/marts/consumers": {},
     "GET /api/marts/history": {},
     "GET /api/marts/tables": {},
     "GET /api/marts/tables/{mart}": {"path_parameters": {"mart": "dim_person"}},
