@@ -60,6 +60,10 @@ def pending(con: duckdb.DuckDBPyConnection, now: datetime | None = None) -> list
     return [AnnouncedChange(*row) for row in rows]
 
 
+_GOING: Final[tuple[What, ...]] = (
+    "mart_removed", "column_removed", "column_renamed", "column_retyped", "metric_removed", "deprecated",
+)  # fmt: skip
+"""After these, what was there under a name is not."""
 NOTICE: Final = timedelta(days=14)
 """How long those downstream have, before what breaks something comes into force."""
 
@@ -190,6 +194,17 @@ def withdraw(con: duckdb.DuckDBPyConnection, change_ids: Sequence[str], now: dat
         [now, list(change_ids)],
     ).fetchall()
     return sorted(change_id for (change_id,) in rows)
+
+
+def in_force(con: duckdb.DuckDBPyConnection, now: datetime) -> set[tuple[str, str | None]]:
+    """What those downstream were told is gone, or another one, by now: a mart and its column, or its metric; a mart and
+    None for all of it."""
+    rows = con.execute(
+        "select mart, coalesce(column_name, metric) from governance.changes "
+        "where withdrawn_at is null and in_force_at <= ? and list_contains(?, what)",
+        [now, list(_GOING)],
+    ).fetchall()
+    return {(mart, name) for mart, name in rows}
 
 
 def _in_force(one: Coming, now: datetime, notice: timedelta, comes_on: date | None, *, at_once: bool) -> datetime:

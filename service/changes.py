@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import duckdb
 
 from batch_marts import changes
-from batch_marts.anomalies.owners import OWNERS, PLATFORM, load_owners
+from batch_marts.anomalies.owners import OWNERS, PLATFORM, Owners, load_owners
 from batch_marts.catalogue import DAILY, Catalogue
 from batch_marts.change_message import SEEN, notice_message
-from batch_marts.changes import AnnouncedChange, Coming, Notice
-from batch_marts.consumers import Consumer, channel_of, check_consumers, exposures_yaml, load_consumers
+from batch_marts.changes import AnnouncedChange, Coming, Notice, Reader
+from batch_marts.consumers import (
+    Consumer,
+    channel_of,
+    check_consumers,
+    downstream,
+    exposures_yaml,
+    load_consumers,
+)
 from batch_marts.dbt import PROJECT
 from batch_marts.reads import Read, ReadLog, put_down, reads
 from funnels import FunnelDefinition
@@ -82,6 +89,16 @@ class MartChanges:
             log.info("%s was told of %d changes to the marts", one.owner, len(one.changes))
         return {"told": [_notice(one) for one in told], "in_slack": self._settings.slack.token is not None}
 
+    def announce_for_readers(self, coming: Sequence[Coming], *, by: str, because: str | None) -> None:
+        """The same, of changes of which it is not known yet whom they concern."""
+        consumers, owners = self._declared(), self._owners()
+        found = []
+        for one in coming:
+            concerned = downstream(consumers, one.mart, one.column_name, one.metric)
+            readers = [Reader(each.name, each.label, each.owner, channel_of(each, owners)) for each in concerned]
+            found.append(replace(one, readers=tuple(readers)))
+        self.announce(found, by=by, because=because)
+
     def withdraw(self, change_ids: Sequence[str]) -> dict[str, Any]:
         """These changes do not come after all. Slack's messages of them stay as they are."""
         with self._warehouse.transaction() as con:
@@ -114,9 +131,7 @@ class MartChanges:
 
         Raises DefinitionError if the exposures cannot be read.
         """
-        marts = self._settings.marts
-        owners = load_owners(self._settings.owners or OWNERS)
-        declared = load_consumers(PROJECT if marts.project is None else marts.project, marts.exposures)
+        owners, declared = self._owners(), self._declared()
         check_consumers(declared, catalogue.marts, catalogue.metrics, owners)
         with self._warehouse.reader() as con:
             seen = reads(con)
@@ -127,6 +142,13 @@ class MartChanges:
             "yaml": exposures_yaml(proposed) if proposed else "",
             "reads": [asdict(one) | {"last_at": one.last_at.astimezone(UTC).isoformat()} for one in seen],
         }
+
+    def _declared(self) -> list[Consumer]:
+        marts = self._settings.marts
+        return load_consumers(PROJECT if marts.project is None else marts.project, marts.exposures)
+
+    def _owners(self) -> Owners:
+        return load_owners(self._settings.owners or OWNERS)
 
     @property
     def _page(self) -> str:

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import duckdb
 
-from batch_marts import builds
+from batch_marts import builds, promises
 from batch_marts.builds import Build
 from batch_marts.catalogue import Catalogue, load_catalogue
-from batch_marts.dbt import PROJECT
-from batch_marts.metrics import METRICS
+from batch_marts.changes import Coming
+from batch_marts.dbt import PROJECT, Finding
+from batch_marts.metrics import METRICS, every_metric
 from batch_marts.refresh import Funnels, MartRules, refresh, rollback
 from funnels import FunnelDefinition
 from funnels.days import funnel_days
@@ -81,12 +82,20 @@ class Marts:
         self.changes = MartChanges(warehouse, settings)
         progress_file(settings).unlink(missing_ok=True)  # of a process that was killed
 
-    def refresh(self, *, full: bool = False) -> dict[str, Any]:
-        """Builds, tests and publishes the marts.
+    def refresh(self, *, full: bool = False, because: str | None = None, by: str = "") -> dict[str, Any]:
+        """Builds, tests and publishes the marts. With a reason, `because`, also where that breaks what reads them and
+        its owners were not told in time: they are told then, with the reason.
 
         Raises UsageError while another refresh runs, and RefreshFailed if a test fails.
         """
         # On all cores: it takes less from the flow to be over soon.
+        broken: list[Coming] = []
+
+        def promised(con: duckdb.DuckDBPyConnection, build: Build) -> Sequence[Finding]:
+            now = datetime.now(UTC)
+            broken[:] = promises.broken(con, build, every_metric(rules_of(self._settings).metrics), now)
+            return promises.findings(con, broken, now) if because is None else ()
+
         with self._alone(), self._warehouse.allowed(self._settings.marts.memory_limit, threads=os.cpu_count() or 1):
             try:
                 build = refresh(
@@ -96,10 +105,13 @@ class Marts:
                     full=full,
                     told=self._tell,
                     stopping=self._stopping,
+                    promises=promised,
                 )
             finally:
                 progress_file(self._settings).unlink(missing_ok=True)
         log.info("build %d of the marts is published", build.build_id, extra={"kind": build.kind})
+        if broken:
+            self.changes.announce_for_readers(broken, by=by or "somebody", because=because)
         try:
             self._published()
         except (StitchlineError, duckdb.Error) as error:

@@ -233,7 +233,9 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         Whoever reads meanwhile sees the last ones. For the user alone that the service runs as.
         """
         for_the_owner(shown, "stitchline marts refresh")
-        return view.marts().refresh(full=asked.full)
+        told = view.marts().refresh(full=asked.full, because=asked.because, by=visitor().name or asked.by)
+        view.anomalies().send_if_alone()
+        return told
 
     @router.post("/api/marts/rollback", tags=["marts"])
     def roll_back_marts(asked: RollbackQuestion, shown: OwnersKey = "") -> dict[str, Any]:
