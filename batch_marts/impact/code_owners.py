@@ -10,8 +10,8 @@ from batch_marts.anomalies.owners import PLATFORM, Owners
 from batch_marts.catalogue import DAILY
 
 _HEAD: Final = """\
-# Whose approval a change to the marts needs. Made by ci/code_owners.py from the owners in metrics.yml and exposures.yml, and
-# the reviewers of each team in owners.yml; a test checks that it is current.
+# Whose approval a change to the marts needs. Made by ci/code_owners.py from the owners in metrics.yml and exposures.yml
+# and the reviewers of each team in owners.yml; `make lint` checks that it is current.
 """
 
 

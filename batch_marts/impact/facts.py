@@ -30,6 +30,8 @@ from batch_marts.impact.meaning import (
 from batch_marts.metrics import Metric
 
 _MARTS: Final = "marts"
+_TOLD: Final = "__told"
+"""How the part of mart_daily_metrics ends that is a metric's own."""
 _BUILT: Final = "build."
 """The schema of all that a build makes, in what dbt compiled."""
 
@@ -180,6 +182,11 @@ class _Graph:
         below = [self.made(name).whole for name in reads if name in self._nodes]
         return opaque(digest_of(told, *below), reads)
 
+    def below(self, name: str) -> list[str]:
+        """Digests of all that a model reads."""
+        reads = (self._name(each) for each in self._nodes[name]["depends_on"]["nodes"])
+        return sorted(self.made(each).whole for each in reads if each in self._nodes)
+
     def _name(self, unique_id: str) -> str:
         for name, node in self._nodes.items():
             if node["unique_id"] == unique_id:
@@ -278,9 +285,13 @@ def _metrics(
     metrics: Sequence[Metric], nodes: Mapping[str, Mapping[str, Any]], graph: _Graph, frame: str
 ) -> dict[str, MetricFacts]:
     told: dict[str, Relation] = {}
+    below: list[str] = []
     if DAILY in nodes:
+        below = graph.below(DAILY)
         try:
-            told = parts(nodes[DAILY]["compiled_code"], graph.table)
+            told, not_understood = parts(nodes[DAILY]["compiled_code"], graph.table)
+            of_metrics = {name: why for name, why in not_understood.items() if name.endswith(_TOLD)}
+            graph.not_understood |= {f"metric {name.removesuffix(_TOLD)}": why for name, why in of_metrics.items()}
         except NotUnderstood as why:
             graph.not_understood[DAILY] = str(why)
     found: dict[str, MetricFacts] = {}
@@ -290,9 +301,9 @@ def _metrics(
             above, below = (found[part].meaning for part in metric.ratio)
             meaning = Meaning(digest_of("ratio", above.digest, below.digest, metric.unit), above.reads | below.reads)
         else:
-            one = told.get(f"{metric.shown_as}__told")
-            if one is None:
-                meaning = Meaning(digest_of(canonical(metric.value or ""), *facts))
+            one = told.get(f"{metric.shown_as}{_TOLD}")
+            if one is None:  # compared as a whole, with all that any metric reads
+                meaning = Meaning(digest_of(canonical(metric.value or ""), *facts, *below))
             else:
                 reads = one.rows.reads.union(*(each.reads for each in one.columns.values()))
                 meaning = Meaning(digest_of(one.whole, *facts), reads)

@@ -133,9 +133,21 @@ def understood(sql: str, tables: Tables) -> Relation:
         raise NotUnderstood("it is nested too deeply") from error
 
 
-def parts(sql: str, tables: Tables) -> dict[str, Relation]:
-    """What the common table expressions of a query mean, by name. Raises NotUnderstood."""
-    return _common(parsed(sql), {}, tables, None)
+def parts(sql: str, tables: Tables) -> tuple[dict[str, Relation], dict[str, str]]:
+    """What the common table expressions of a query mean, by name; and why not, of those that cannot be followed.
+
+    Raises NotUnderstood if the query is none.
+    """
+    tree = parsed(sql)
+    known: dict[str, Relation] = {}
+    not_understood: dict[str, str] = {}
+    said = _clause(tree, "with")
+    for one in said.expressions if said is not None else ():
+        try:
+            known[one.alias.lower()] = _query(one.this, known, tables, None)
+        except NotUnderstood as why:
+            not_understood[one.alias.lower()] = str(why)
+    return known, not_understood
 
 
 def digest_of(*parts: str) -> str:

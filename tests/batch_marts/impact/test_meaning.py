@@ -156,8 +156,11 @@ def test_a_column_of_a_source_that_nobody_lists() -> None:
 
 
 def test_parts_of_a_query() -> None:
-    told = parts("with a as (select 1 as x), b as (select x + 1 as y from a) select * from b", table)
+    told, lost = parts(
+        "with a as (select 1 as x), c as (select z from a), b as (select x + 1 as y from a) from b", table
+    )
     assert list(told) == ["a", "b"]
+    assert list(lost) == ["c"]
 
 
 @pytest.mark.parametrize(
