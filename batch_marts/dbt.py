@@ -178,7 +178,8 @@ def copied(source: Path, folder: Path, metrics: Sequence[Metric], models: Mappin
     folder.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        if (source / name).exists():  # git keeps no empty folder
+            shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copyfile(source / name, folder / name)
     has_experiments = (folder / "models" / "intermediate" / "int_experiment_results.py").exists()

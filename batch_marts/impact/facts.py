@@ -298,8 +298,8 @@ def _metrics(
     for metric in metrics:
         facts = [str(metric.dimension), str(metric.top), metric.unit, frame]
         if metric.ratio is not None:
-            above, below = (found[part].meaning for part in metric.ratio)
-            meaning = Meaning(digest_of("ratio", above.digest, below.digest, metric.unit), above.reads | below.reads)
+            of, by = (found[part].meaning for part in metric.ratio)
+            meaning = Meaning(digest_of("ratio", of.digest, by.digest, metric.unit, frame), of.reads | by.reads)
         else:
             one = told.get(f"{metric.shown_as}{_TOLD}")
             if one is None:  # compared as a whole, with all that any metric reads

@@ -618,7 +618,7 @@ def _and(rows: Meaning, how: str, *others: Meaning) -> Meaning:
     )
 
 
-def _clause(tree: exp.Expression, name: str) -> exp.Expression | None:
+def _clause(tree: Any, name: str) -> Any:
     """A clause whose name is a word of Python's."""
     return tree.args.get(f"{name}_") or tree.args.get(name)
 
