@@ -203,7 +203,9 @@ def compiled(folder: Path, variables: Mapping[str, Any]) -> dict[str, Any]:
     _write_profile(folder, profile)
     told = json.dumps({"rows_schema": "rows"} | dict(variables))
     command = ["compile", "--no-populate-cache", "--vars", told, "--project-dir", str(folder)]
-    command += ["--select", "resource_type:model", "test_type:singular"]
+    command += ["--select", "resource_type:model"]
+    if any((folder / "tests").rglob("*.sql")):  # dbt refuses to select what is not there
+        command.append("test_type:singular")
     try:
         result = dbtRunner().invoke([*_QUIETLY, *command, "--profiles-dir", str(folder)])
     finally:
