@@ -10,16 +10,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import duckdb
 
-What = Literal[
-    "mart_added", "mart_removed", "column_added", "column_removed", "column_renamed", "column_retyped",
-    "contract_loosened", "grain_changed", "test_added", "test_removed", "description_changed", "meaning_changed",
-    "meaning_corrected", "metric_added", "metric_removed", "deprecated", "test_changed",
-]  # fmt: skip
-"""What becomes of a mart, a column or a metric."""
+from batch_marts.impact.kinds import What
 
 
 @dataclass(frozen=True, slots=True)

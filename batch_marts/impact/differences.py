@@ -10,8 +10,8 @@ from datetime import date
 from typing import Final
 
 from batch_marts.catalogue import DAILY
-from batch_marts.changes import What
 from batch_marts.impact.facts import Mart, MetricFacts, Revision, reads_of
+from batch_marts.impact.kinds import What
 from batch_marts.impact.meaning import ROWS, Input, digest_of
 
 _BREAKING: Final[tuple[What, ...]] = (

@@ -13,7 +13,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batch_marts.catalogue import DAILY
-from batch_marts.changes import Coming, Reader, What
+from batch_marts.changes import Coming, Reader
+from batch_marts.impact.kinds import What
 from batch_marts.reads import ReadLog
 from service.web.models import KEY_HEADER
 from service.web.view import ServiceView
