@@ -84,7 +84,11 @@ def test_figures_and_promises(tmp_path: Path) -> None:
 
         # An order less, and a column less.
         mart = rules.project / "models" / "marts" / "fct_orders.sql"
-        mart.write_text("select order_id, order_date, amount * 2 as amount from (" + ORDERS + ") where order_id <> 'c'")
+        mart.write_text(
+            "select order_id, order_date, cast(amount * 2 as decimal(3, 1)) as amount from ("
+            + ORDERS
+            + ") where order_id <> 'c'"
+        )
 
         told = impact_since(
             "main",
