@@ -128,7 +128,7 @@ def announce(
         if because is not None:  # a reason that is given later brings forward what waits
             con.execute(
                 "update governance.changes set in_force_at = least(in_force_at, $begins), because = $because "
-                "where change_id = $change_id and in_force_at > $begins",
+                "where change_id = $change_id and withdrawn_at is null and in_force_at > $begins",
                 {"begins": begins, "because": because, "change_id": one.change_id},
             )
         values: list[Any] = [one.change_id, one.mart, one.metric, one.column_name, one.what, one.is_breaking, one.says]
@@ -188,7 +188,10 @@ def withdraw(con: duckdb.DuckDBPyConnection, change_ids: Sequence[str], now: dat
         "returning change_id",
         [now, list(change_ids)],
     ).fetchall()
-    return sorted(change_id for (change_id,) in rows)
+    withdrawn = sorted(change_id for (change_id,) in rows)
+    # Announced once more, it is news to everybody.
+    con.execute("delete from governance.notices where list_contains(?, change_id)", [withdrawn])
+    return withdrawn
 
 
 def in_force(con: duckdb.DuckDBPyConnection, now: datetime) -> set[tuple[str, str | None]]:
