@@ -149,8 +149,9 @@ def _programs(project: Path) -> dict[str, str]:
 def _generated(places: Places, metrics: Sequence[Metric], ours: Path) -> tuple[dict[str, str], str]:
     """The models that are no files, and the SQL around metrics: by the revision's own code, where it has other code."""
     own = _code(places.project)
+    as_now = dbt.generated(metrics), daily_metrics_sql([Metric.model_validate(one) for one in _SAMPLE])
     if not own or own == _code(ours):
-        return dbt.generated(metrics), daily_metrics_sql([Metric.model_validate(one) for one in _SAMPLE])
+        return as_now
     ran = subprocess.run(
         [sys.executable, "-c", _GENERATE],
         input=json.dumps([str(places.metrics), _SAMPLE]),
@@ -160,7 +161,7 @@ def _generated(places: Places, metrics: Sequence[Metric], ours: Path) -> tuple[d
         text=True,
     )
     if ran.returncode != 0:  # it is from before models were made in this way
-        return dbt.generated(metrics), ""
+        return as_now
     told = json.loads(ran.stdout)
     return told["models"], told["frame"]
 
