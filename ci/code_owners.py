@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path, PurePosixPath
 
+import yaml
+
 from batch_marts.anomalies.owners import load_owners
 from batch_marts.catalogue import load_catalogue, reads_of
 from batch_marts.consumers import load_consumers
@@ -21,8 +23,14 @@ def current() -> str:
     catalogue = load_catalogue(PROJECT, METRICS)
     metrics = catalogue.metrics
     reads = {name: reads_of(one, metrics) for name, one in metrics.items()}
-    owned = owning(metrics.values(), load_consumers(PROJECT), reads, catalogue.marts)
+    owned = owning(metrics.values(), load_consumers(PROJECT), reads, _named_owners())
     return code_owners(PurePosixPath("batch_marts"), catalogue.marts, owned, load_owners())
+
+
+def _named_owners() -> dict[str, str | None]:
+    """By mart, the owner that its `meta` names."""
+    models = yaml.safe_load((PROJECT / "models" / "marts" / "marts.yml").read_text(encoding="utf-8"))["models"]
+    return {one["name"]: ((one.get("config") or {}).get("meta") or {}).get("owner") for one in models}
 
 
 if __name__ == "__main__":

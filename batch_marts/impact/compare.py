@@ -72,7 +72,7 @@ def _owned(revision: Revision, metrics: list[Metric]) -> dict[str, list[str]]:
     reads = {
         name: {model for model, _ in facts.meaning.reads if model != DAILY} for name, facts in revision.metrics.items()
     }
-    return owning(metrics, revision.consumers, reads, revision.marts)
+    return owning(metrics, revision.consumers, reads, {name: mart.owner for name, mart in revision.marts.items()})
 
 
 def _both(was: Revision, now: Revision) -> list[Consumer]:

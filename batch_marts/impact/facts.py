@@ -61,6 +61,8 @@ class Mart:
     tests: Mapping[str, str]
     """What has to hold of it, in words, with a digest of how that is told."""
     deprecated_on: date | None = None
+    owner: str | None = None
+    """The team that its `meta` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,7 @@ def _mart(node: Mapping[str, Any], tests: _Tests) -> Mart:
         grain=frozenset(tests.keys.get(node["unique_id"], ())),
         tests=tests.told.get(node["unique_id"], {}),
         deprecated_on=_day(node.get("deprecation_date")),
+        owner=(node["config"].get("meta") or {}).get("owner"),
     )
 
 

@@ -82,10 +82,14 @@ def owners_of(change: Change, owners: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def owning(
-    metrics: Iterable[Metric], consumers: Iterable[Consumer], reads: Mapping[str, Collection[str]], marts: Iterable[str]
+    metrics: Iterable[Metric],
+    consumers: Iterable[Consumer],
+    reads: Mapping[str, Collection[str]],
+    marts: Mapping[str, str | None],
 ) -> dict[str, list[str]]:
-    """The teams that own each mart and each metric: a metric has one; a mart is owned by those whose metrics are worked
-    out from it (`reads`, by metric) and whose consumers read it; by the platform team, if there are none."""
+    """The teams that own each mart and each metric: a metric has one; so has a mart whose `meta` names one (`marts`, by
+    name). Another is owned by those whose metrics are worked out from it (`reads`, by metric) and whose consumers read
+    it; a new version by the owners of those before it; what is left by the platform team."""
     found: dict[str, set[str]] = {mart: set() for mart in marts}
     for metric in metrics:
         for mart in (*reads.get(metric.shown_as, ()), DAILY):
@@ -95,7 +99,10 @@ def owning(
         for mart in one.marts:
             if mart in found:
                 found[mart].add(one.owner)
-    told = {mart: sorted(teams) or [PLATFORM] for mart, teams in found.items()}
+    told = {}
+    for mart, teams in found.items():
+        named = marts[mart]
+        told[mart] = [named] if named else sorted(teams or found.get(_family(mart), set())) or [PLATFORM]
     return told | {metric.shown_as: [metric.owner] for metric in metrics}
 
 

@@ -227,8 +227,11 @@ def test_who_owns_what() -> None:
     head = revision()
     metrics = [one.metric for one in head.metrics.values()]
     reads = {"revenue": {"fct_orders"}, "orders": {"fct_orders"}}
-    owned = owning(metrics, [REPORT], reads, ["fct_orders", "fct_other", "mart_daily_metrics"])
+    marts = dict.fromkeys(["fct_orders", "fct_orders_v2", "fct_other", "mart_daily_metrics"]) | {"fct_named": "growth"}
+    owned = owning(metrics, [REPORT], reads, marts)
     assert owned["fct_orders"] == ["finance", "marketing", "product"]
+    assert owned["fct_orders_v2"] == owned["fct_orders"]
     assert owned["fct_other"] == ["platform"]
+    assert owned["fct_named"] == ["growth"]
     assert owned["mart_daily_metrics"] == ["finance", "product"]
     assert owned["orders"] == ["product"]
