@@ -27,11 +27,12 @@ prove: install  ## the long forms of the tests, kept in docs/proofs; takes some 
 bench: install  ## throughput, latency, late events, many devices into bench/RESULTS.md; ARGS="--parts late"
 	@exec $(bin)/python -m bench $(ARGS)
 
-lint: install  ## ruff, mypy and the import rules
+lint: install  ## ruff, mypy, the import rules, and who owns which mart
 	@$(bin)/ruff check --quiet .
 	@$(bin)/ruff format --quiet --check . || { echo "Some files are not formatted: run make format." >&2; exit 1; }
 	@$(bin)/mypy --no-error-summary
 	@said=$$($(bin)/lint-imports --no-logo 2>&1) || { echo "$$said" >&2; exit 1; }
+	@$(bin)/python ci/code_owners.py --check
 
 format: install  ## put the code into ruff's form
 	@$(bin)/ruff check --quiet --fix . || true

@@ -137,6 +137,16 @@ def drop_failed(con: duckdb.DuckDBPyConnection) -> None:
             con.execute(f"update {table} set to_build = null where to_build in $numbers", {"numbers": numbers})
 
 
+def drop_scratch(con: duckdb.DuckDBPyConnection) -> None:
+    """Removes what trial builds left (batch_marts.impact.values), which drop it themselves unless they are killed."""
+    rows = con.execute(
+        "select schema_name from duckdb_schemas() where database_name = current_database() "
+        "and starts_with(schema_name, 'scratch_')"
+    ).fetchall()
+    for (name,) in rows:
+        con.execute(f'drop schema "{name}" cascade')
+
+
 def tidy(con: duckdb.DuckDBPyConnection, build: Build, kept: int) -> None:
     """Drops builds beyond the `kept` that can be gone back to, and what only the making of `build` needed."""
     there = schemas(con)
@@ -192,9 +202,10 @@ def forget(con: duckdb.DuckDBPyConnection, persons: Sequence[str], devices: Sequ
     """Removes the rows that tell of these persons (person_ids) and devices (anonymous_ids) from every build, in a
     transaction of `con`; sums of many persons stay. Returns how many rows of the published one that were.
 
-    Builds that failed are dropped: the rows that they keep for a look may be of anybody.
+    Builds that failed, and trial ones, are dropped: the rows that they keep for a look may be of anybody.
     """
     drop_failed(con)
+    drop_scratch(con)
     ids = {name: [*persons, *(f"anon:{device}" for device in devices)] for name in _OF_PERSONS}
     ids |= {name: list(devices) for name in _OF_DEVICES}
     shown = published(con)

@@ -74,13 +74,20 @@ class Project:
     """
 
     def __init__(
-        self, warehouse: Warehouse, folder: Path, schema: str, metrics: Sequence[Metric], source: Path = PROJECT
+        self,
+        warehouse: Warehouse,
+        folder: Path,
+        schema: str,
+        metrics: Sequence[Metric],
+        source: Path = PROJECT,
+        models: Mapping[str, str] | None = None,
     ) -> None:
+        """`models` are those that are no files, by default as this version makes them."""
         self.folder = folder
         self._warehouse = warehouse
         self._schema = schema
         self._places = ["--project-dir", str(folder), "--profiles-dir", str(folder)]
-        self._copy(source, metrics)
+        copied(source, folder, metrics, models)
         # dbt reads all of the project again, which takes seconds, when anything changes of what it reads it with.
         self._connect({"path": warehouse.path.name})
         self._manifest = self._read()
@@ -89,24 +96,7 @@ class Project:
     def _connect(self, to: Mapping[str, Any]) -> None:
         """Tells dbt where the warehouse is, and how it is open."""
         profile = {"type": "duckdb", "schema": _SCHEMA, "threads": _THREADS, "settings": {"TimeZone": "UTC"}, **to}
-        profiles = {"stitchline": {"target": "warehouse", "outputs": {"warehouse": profile}}}
-        (self.folder / "profiles.yml").write_text(json.dumps(profiles), encoding="utf-8")
-
-    def _copy(self, source: Path, metrics: Sequence[Metric]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name in FOLDERS:
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-            shutil.copytree(source / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in FILES:
-            shutil.copyfile(source / name, self.folder / name)
-        marts = self.folder / "models" / "marts"
-        (marts / "mart_daily_metrics.sql").write_text(daily_metrics_sql(metrics), encoding="utf-8")
-        between = self.folder / "models" / "intermediate"
-        if (between / "int_experiment_results.py").exists():
-            (between / "int_experiment_subjects.sql").write_text(_SUBJECTS, encoding="utf-8")
-            (between / "int_experiment_moments.sql").write_text(_MOMENTS, encoding="utf-8")
-        documented = f"{{% docs metrics %}}\n{metrics_markdown(metrics)}\n{{% enddocs %}}\n"
-        (marts / "metrics.md").write_text(documented, encoding="utf-8")
+        _write_profile(self.folder, profile)
 
     def _read(self) -> Any:
         from dbt.cli.main import dbtRunner
@@ -172,6 +162,65 @@ class Project:
             return dbtRunner(self._manifest, callbacks=listeners).invoke([*_QUIETLY, *command, *self._places])
         finally:
             DuckDBConnectionManager.close_all_connections()
+
+
+def generated(metrics: Sequence[Metric]) -> dict[str, str]:
+    """The models that are no files of the project, by their place among its models."""
+    return {
+        "marts/mart_daily_metrics.sql": daily_metrics_sql(metrics),
+        "intermediate/int_experiment_subjects.sql": _SUBJECTS,
+        "intermediate/int_experiment_moments.sql": _MOMENTS,
+    }
+
+
+def copied(source: Path, folder: Path, metrics: Sequence[Metric], models: Mapping[str, str] | None = None) -> None:
+    """Copies the project into `folder`, with what is generated: `models`, by default as this version makes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        if (source / name).exists():  # git keeps no empty folder
+            shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copyfile(source / name, folder / name)
+    has_experiments = (folder / "models" / "intermediate" / "int_experiment_results.py").exists()
+    for place, sql in (generated(metrics) if models is None else models).items():
+        if has_experiments or not place.startswith("intermediate/"):
+            (folder / "models" / place).write_text(sql, encoding="utf-8")
+    documented = f"{{% docs metrics %}}\n{metrics_markdown(metrics)}\n{{% enddocs %}}\n"
+    (folder / "models" / "marts" / "metrics.md").write_text(documented, encoding="utf-8")
+
+
+def compiled(folder: Path, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """dbt's manifest of the project that was copied to `folder`, with the SQL of every model, and of the tests in
+    files, as a full build would run it. No warehouse is needed.
+
+    Raises StitchlineError if dbt cannot read the project.
+    """
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    profile = {"type": "duckdb", "path": ":memory:", "schema": _SCHEMA, "threads": 1, "settings": {"TimeZone": "UTC"}}
+    _write_profile(folder, profile)
+    told = json.dumps({"rows_schema": "rows"} | dict(variables))
+    command = ["compile", "--no-populate-cache", "--vars", told, "--project-dir", str(folder)]
+    command += ["--select", "resource_type:model"]
+    if any((folder / "tests").rglob("*.sql")):  # dbt refuses to select what is not there
+        command.append("test_type:singular")
+    try:
+        result = dbtRunner().invoke([*_QUIETLY, *command, "--profiles-dir", str(folder)])
+    finally:
+        DuckDBConnectionManager.close_all_connections()
+    if not result.success:
+        results: Any = getattr(result.result, "results", ())
+        said = result.exception or "; ".join(_sentence(each.message) for each in results if each.message)
+        raise StitchlineError(f"dbt cannot read the project of the marts: {said}")
+    manifest: dict[str, Any] = json.loads((folder / "target" / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+def _write_profile(folder: Path, profile: Mapping[str, Any]) -> None:
+    profiles = {"stitchline": {"target": "warehouse", "outputs": {"warehouse": profile}}}
+    (folder / "profiles.yml").write_text(json.dumps(profiles), encoding="utf-8")
 
 
 def _in_schema(manifest: Any, schema: str) -> Any:

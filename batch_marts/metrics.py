@@ -71,13 +71,8 @@ def load_metrics(path: Path = METRICS) -> list[Metric]:
 
     Raises DefinitionError, naming the file, the metric and the way out.
     """
-    checked = read_definitions(path, "metrics", _Metrics, _FIELDS)
     today = datetime.now(UTC).date()
-    shown = [
-        _also_quiet(metric, checked.quiet)
-        for metric in checked.metrics
-        if metric.retired is None or metric.retired > today
-    ]
+    shown = [metric for metric in every_metric(path) if metric.retired is None or metric.retired > today]
     by_name: dict[str, Metric] = {}
     for metric in shown:
         if metric.shown_as in by_name:
@@ -97,6 +92,12 @@ def load_metrics(path: Path = METRICS) -> list[Metric]:
                     metric=metric.name,
                 )
     return shown
+
+
+def every_metric(path: Path = METRICS) -> list[Metric]:
+    """The metrics that a file defines, those that are retired, too. Raises DefinitionError as `load_metrics` does."""
+    checked = read_definitions(path, "metrics", _Metrics, _FIELDS)
+    return [_also_quiet(metric, checked.quiet) for metric in checked.metrics]
 
 
 def _also_quiet(metric: Metric, times: tuple[Quiet, ...]) -> Metric:

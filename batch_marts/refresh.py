@@ -3,7 +3,7 @@
 1. `pins` holds the moment still that the build sees.
 2. The policy is checked: no mart without a contract, descriptions and a business test.
 3. dbt makes every model in the build's own schema and runs every test there.
-4. The build is compared with what is published.
+4. The build is compared with what is published. What would be gone waits until its readers were told in time.
 5. Views over the build take the place of the views over the last one, in one transaction.
 """
 
@@ -86,6 +86,9 @@ class Funnels:
     """The text of all of them: with another one no day can be carried over."""
 
 
+Promises = Callable[[duckdb.DuckDBPyConnection, Build], Sequence[Finding]]
+"""What a finished build breaks of what its readers were promised (batch_marts.promises)."""
+
 Told = Callable[[str, int, int], None]
 """Hears what is being done, how much of it is done, and how much there is."""
 
@@ -98,9 +101,12 @@ def refresh(
     full: bool = False,
     told: Told = lambda what, done, of: None,
     stopping: threading.Event | None = None,
+    promises: Promises = lambda con, build: (),
 ) -> Build:
     """Builds the marts, and publishes them if every test passes. One at a time; whoever reads the marts meanwhile sees
     the last ones. Days that nothing happened to since are carried over, unless it is to be `full`.
+
+    `promises` says what keeps a build from being published although its tests passed.
 
     Raises RefreshFailed if a test fails or a model cannot be made, with what and why, Stopped when `stopping` was set,
     and DefinitionError if the metrics or the experiments cannot be read.
@@ -140,6 +146,9 @@ def refresh(
         marts = project.marts()
         with warehouse.reader() as reader:
             build = replace(build, row_counts=_rows(reader, build.build_schema, marts), changes=_compare(reader, build))
+            broken = promises(reader, build)
+        if broken:
+            raise RefreshFailed(build, broken)
         with warehouse.transaction() as con:
             now = datetime.now(UTC)
             build = replace(build, status="published", finished_at=now, published_at=now)

@@ -25,6 +25,7 @@ from batch_marts.anomalies.rolling import COUNTS, FIVE_MINUTES, HOUR, Count, Pac
 from batch_marts.anomalies.store import incidents_on_record
 from batch_marts.builds import Build
 from batch_marts.metrics import METRICS, WHOLE, Metric, load_metrics
+from service.changes import MartChanges
 from service.settings import Settings
 from sinks import outbox
 from sinks.sender import Sender
@@ -66,6 +67,7 @@ class Anomalies:
             places=places,
             in_slack=slack.token is not None,
         )
+        self._changes = MartChanges(warehouse, settings)
         self._slack = (
             Slack(slack.token.get_secret_value(), base_url=slack.base_url, timeout=slack.timeout)
             if slack.token is not None
@@ -186,6 +188,8 @@ class Anomalies:
 
     def pressed(self, press: Press) -> None:
         """A button in Slack. One that comes too late, or again, changes nothing."""
+        if self._changes.pressed(press):
+            return
         if (deed := act_of(press, datetime.now(UTC))) is None:
             return
         incident = act(self._warehouse, deed, self._office)
@@ -360,6 +364,11 @@ class Anomalies:
             return None
         draw(self._warehouse, self._series, datetime.now(UTC), self._office)
         return Sender(self._warehouse, self._slack).send_due().next_due_at
+
+    def send_if_alone(self) -> None:
+        """Says in Slack what is due, where no service does."""
+        if self._is_alone:
+            self.send()
 
     def test(self, channel: str) -> dict[str, Any]:
         """Posts a sample to a channel, a #name or an id, and returns where it is.

@@ -15,15 +15,17 @@ from typing import Any, Final
 
 import duckdb
 
-from batch_marts import builds
+from batch_marts import builds, promises
 from batch_marts.builds import Build
 from batch_marts.catalogue import Catalogue, load_catalogue
-from batch_marts.dbt import PROJECT
-from batch_marts.metrics import METRICS
+from batch_marts.changes import Coming
+from batch_marts.dbt import PROJECT, Finding
+from batch_marts.metrics import METRICS, every_metric
 from batch_marts.refresh import Funnels, MartRules, refresh, rollback
 from funnels import FunnelDefinition
 from funnels.days import funnel_days
 from funnels.definition import definitions
+from service.changes import MartChanges
 from service.settings import Settings
 from sinks.tables import registered
 from sinks.warehouse import Warehouse
@@ -45,6 +47,20 @@ def progress_file(settings: Settings) -> Path:
     return folder_of(settings) / "progress.json"
 
 
+def rules_of(settings: Settings) -> MartRules:
+    """How the settings want the marts to be made."""
+    marts = settings.marts
+    return MartRules(
+        folder=folder_of(settings),
+        project=PROJECT if marts.project is None else marts.project,
+        own_hosts=tuple(sorted(host.lower().removeprefix("www.") for host in marts.own_hosts)),
+        variables=marts.variables,
+        kept=marts.kept_builds,
+        experiments=settings.experiments,
+        metrics=METRICS if marts.metrics is None else marts.metrics,
+    )
+
+
 class Marts:
     """The marts over one warehouse."""
 
@@ -63,27 +79,39 @@ class Marts:
         self._one = threading.Lock()
         self.documentation = folder_of(settings) / "target" / "static_index.html"
         """The page on the marts, which a refresh writes."""
+        self.changes = MartChanges(warehouse, settings)
         progress_file(settings).unlink(missing_ok=True)  # of a process that was killed
 
-    def refresh(self, *, full: bool = False) -> dict[str, Any]:
-        """Builds, tests and publishes the marts.
+    def refresh(self, *, full: bool = False, because: str | None = None, by: str = "") -> dict[str, Any]:
+        """Builds, tests and publishes the marts. With a reason, `because`, also where that breaks what reads them and
+        its owners were not told in time: they are told then, with the reason.
 
         Raises UsageError while another refresh runs, and RefreshFailed if a test fails.
         """
         # On all cores: it takes less from the flow to be over soon.
+        broken: list[Coming] = []
+
+        def promised(con: duckdb.DuckDBPyConnection, build: Build) -> Sequence[Finding]:
+            now = datetime.now(UTC)
+            broken[:] = promises.broken(con, build, every_metric(rules_of(self._settings).metrics), now)
+            return promises.findings(con, broken, now) if because is None else ()
+
         with self._alone(), self._warehouse.allowed(self._settings.marts.memory_limit, threads=os.cpu_count() or 1):
             try:
                 build = refresh(
                     self._warehouse,
-                    self._rules(),
+                    rules_of(self._settings),
                     funnels_for_marts(definitions(self._settings.funnels)),
                     full=full,
                     told=self._tell,
                     stopping=self._stopping,
+                    promises=promised,
                 )
             finally:
                 progress_file(self._settings).unlink(missing_ok=True)
         log.info("build %d of the marts is published", build.build_id, extra={"kind": build.kind})
+        if broken:
+            self.changes.announce_for_readers(broken, by=by or "somebody", because=because)
         try:
             self._published()
         except (StitchlineError, duckdb.Error) as error:
@@ -146,7 +174,7 @@ class Marts:
 
     def catalogue(self) -> Catalogue:
         """What the marts and the metrics mean, as their files say now. Raises DefinitionError if one is wrong."""
-        rules = self._rules()
+        rules = rules_of(self._settings)
         return load_catalogue(rules.project, rules.metrics)
 
     def is_due(self, since: datetime) -> bool:
@@ -154,18 +182,6 @@ class Marts:
         with self._warehouse.reader() as con:
             last = next(iter(builds.builds(con)), None)
         return last is not None and last.started_at < since
-
-    def _rules(self) -> MartRules:
-        marts = self._settings.marts
-        return MartRules(
-            folder=folder_of(self._settings),
-            project=PROJECT if marts.project is None else marts.project,
-            own_hosts=tuple(sorted(host.lower().removeprefix("www.") for host in marts.own_hosts)),
-            variables=marts.variables,
-            kept=marts.kept_builds,
-            experiments=self._settings.experiments,
-            metrics=METRICS if marts.metrics is None else marts.metrics,
-        )
 
     def _tell(self, what: str, done: int, of: int) -> None:
         """From several threads at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from service import show
 from service.ask import ask
+from service.change_commands import announce, consumers, impact
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of
 from service.marts import progress_file
 
@@ -23,6 +25,10 @@ marts = typer.Typer(no_args_is_help=True, help="Tested tables for every team, bu
 @marts.command()
 def refresh(
     full: Annotated[bool, typer.Option("--full", help="Work out every day anew.")] = False,
+    because: Annotated[
+        str | None,
+        typer.Option("--because", metavar="REASON", help="Publish also what breaks readers who were not told in time."),
+    ] = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -34,7 +40,8 @@ def refresh(
     """
     settings = settings_of(warehouse, config)
     with _progress(progress_file(settings)):
-        told = ask(settings, "POST", "/api/marts/refresh", {"full": full}, patience=None)
+        asked = {"full": full, "because": because, "by": getpass.getuser()}
+        told = ask(settings, "POST", "/api/marts/refresh", asked, patience=None)
     answer(told, as_json, show.refreshed)
 
 
@@ -86,3 +93,7 @@ def _progress(file: Path) -> Iterator[None]:
         finally:
             done.set()
             looking.join()
+
+
+for _command in (impact, announce, consumers):
+    marts.command()(_command)

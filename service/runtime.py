@@ -119,6 +119,9 @@ def stop_on_signals(stopping: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_COUNTED: Final = timedelta(minutes=1)
+"""How often it is put down who read marts."""
+
 _FLOW_PATIENCE: Final = timedelta(seconds=60)
 """For the flow to come to a stand."""
 
@@ -197,6 +200,7 @@ class Service:
             )
         if spend_folder is not None:
             self._schedule.every(LOOK, SpendFolder(spend_folder, self.load_spend, self._stopping).look)
+        self._schedule.every(_COUNTED, self._put_down_reads)
         self._schedule.start()
         self._watch.start()
         return self
@@ -213,6 +217,7 @@ class Service:
         self._app.state.live.close()
         self._server.should_exit = True
         self._web.join(timeout=10)
+        self._put_down_reads()
         self._store.close()
         self.flow.close()
         self.warehouse.close()
@@ -323,6 +328,9 @@ class Service:
 
     def back_up(self, folder: Path) -> Manifest:
         return back_up(self.warehouse, folder, self._stopping)
+
+    def _put_down_reads(self) -> None:
+        self._marts.changes.put_down(self._app.state.reads)
 
     def _run_flow(self) -> None:
         try:

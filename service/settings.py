@@ -31,6 +31,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as NotJson
 
+from batch_marts.changes import NOTICE
 from batch_marts.spend.amounts import is_currency
 from batch_marts.spend.forms import Platform
 from flows.bots import BotRules
@@ -311,6 +312,12 @@ class MartsSettings(_Section):
     project: Annotated[DirectoryPath, _absolute] | None = Field(
         default=None,
         description="A dbt project of one's own, made from Stitchline's batch_marts folder. Empty: that one.",
+    )
+    exposures: Annotated[FilePath, _absolute] | None = Field(
+        default=None, description="More that reads the marts, as dbt exposures in YAML, beside those of the project."
+    )
+    notice: Duration = Field(
+        default=NOTICE, description="How long what breaks something for those who read the marts waits, once announced."
     )
     own_hosts: frozenset[str] = Field(
         default=frozenset(), description="The site's own hosts: a visit that they refer to themselves is direct."

@@ -141,8 +141,10 @@ def put_image(
 def without_image(con: duckdb.DuckDBPyConnection) -> list[str]:
     """The incidents whose message is on record, and no picture."""
     rows = con.execute(
-        "select incident_id from anomalies.outbox where kind = 'message' and state <> 'withdrawn' and incident_id "
-        "not in (select incident_id from anomalies.outbox where kind = 'image') order by created_at, incident_id"
+        "select incident_id from anomalies.outbox where kind = 'message' and state <> 'withdrawn' "
+        "and incident_id in (select incident_id from anomalies.incidents) "  # other messages have none
+        "and incident_id not in (select incident_id from anomalies.outbox where kind = 'image') "
+        "order by created_at, incident_id"
     ).fetchall()
     return [incident_id for (incident_id,) in rows]
 

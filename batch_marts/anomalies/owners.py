@@ -43,7 +43,8 @@ def _zone(name: str) -> str:
     return name
 
 
-def _channel(name: str) -> str:
+def channel_name(name: str) -> str:
+    """The name, if Slack has channels of such names; raises ValueError."""
     if not (name.startswith("#") and len(name) > 1) and not (name[0] in "CG" and name[1:].isalnum() and name.isupper()):
         raise ValueError("a channel is a #name or Slack's id of it, like C024BE91L")
     return name
@@ -96,10 +97,16 @@ class WorkingHours(Part):
         raise AssertionError("a week has one of the days")
 
 
+Reviewer = Annotated[str, StringConstraints(pattern=r"^@[A-Za-z0-9][A-Za-z0-9-]*(/[A-Za-z0-9._-]+)?$")]
+"""A login or a group, as the code's host writes them: `@ada`, `@company/finance`."""
+
+
 class Team(Part):
     """A team: where it is told, and who is called if nobody acts."""
 
-    channel: Annotated[Text, AfterValidator(_channel)]
+    channel: Annotated[Text, AfterValidator(channel_name)]
+    reviewers: tuple[Reviewer, ...] = ()
+    """Who approves changes to what the team owns."""
     on_duty: tuple[Person, ...] = ()
     working_hours: WorkingHours | None = None
     """None: around the clock."""

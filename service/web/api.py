@@ -18,6 +18,7 @@ from funnels import FunnelDefinition, FunnelResult, load_definition
 from identity.rebuild import Judged
 from service import experiments, forgetting, people
 from service.web import health, readings, vocabulary
+from service.web.change_api import marts_in, saw
 from service.web.metrics import Metrics
 from service.web.models import (
     KEY_HEADER,
@@ -137,9 +138,12 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         form = form_of(request, wanted)
         with questions.seat() as con:
             if form != "json":
-                return as_file(read_table(con, question.sql, timeout=questions.timeout)[0], form, "answer")
-            rows = read_rows(con, question.sql, timeout=questions.timeout)
-        return Response(json.dumps(rows), media_type="application/json")
+                answer = as_file(read_table(con, question.sql, timeout=questions.timeout)[0], form, "answer")
+            else:
+                rows = read_rows(con, question.sql, timeout=questions.timeout)
+                answer = Response(json.dumps(rows), media_type="application/json")
+        saw(request.app.state.reads, request.headers, marts_in(question.sql))
+        return answer
 
     @router.post("/api/reconcile", tags=["flow"])
     def reconcile(asked: ReconcileQuestion) -> Reconciliation:
@@ -229,7 +233,9 @@ def api_router(view: ServiceView, questions: Questions, *, key: str | None = Non
         Whoever reads meanwhile sees the last ones. For the user alone that the service runs as.
         """
         for_the_owner(shown, "stitchline marts refresh")
-        return view.marts().refresh(full=asked.full)
+        told = view.marts().refresh(full=asked.full, because=asked.because, by=visitor().name or asked.by)
+        view.anomalies().send_if_alone()
+        return told
 
     @router.post("/api/marts/rollback", tags=["marts"])
     def roll_back_marts(asked: RollbackQuestion, shown: OwnersKey = "") -> dict[str, Any]:

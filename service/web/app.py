@@ -14,9 +14,11 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from batch_marts.reads import ReadLog
 from funnels import load_definition
 from service.web.access import Access, AccessMiddleware
 from service.web.api import FUNNEL_PATH, api_router, body_text
+from service.web.change_api import ReadLogMiddleware, change_router
 from service.web.funnel_pages import funnel_pages
 from service.web.live import LiveFeed
 from service.web.mart_api import mart_router
@@ -55,11 +57,12 @@ def create_app(
     `access` says who may read and who may change; by default whoever is on this machine. The page is refreshed every
     `tick`; one SQL statement or funnel may take `question_timeout`. Whoever asks for files to be written has to know
     the key of `access`, if there is one. `app.state.live.close()` ends the open streams: call it before the server is
-    asked to stop, because a server waits for them.
+    asked to stop, because a server waits for them. `app.state.reads` counts who reads marts, until that is put down.
     """
     access = access if access is not None else Access()
     feed = LiveFeed(view, tick=tick)
     questions = Questions(view, question_timeout)
+    reads = ReadLog()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,15 +84,18 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.live = feed
+    app.state.reads = reads
     render = Templates()
     app.include_router(mart_pages(view, questions, render))  # before the API: /metrics is a page for browsers alone
     app.include_router(mart_router(view, questions))
+    app.include_router(change_router(view, reads))
     app.include_router(api_router(view, questions, key=access.key))
     app.include_router(session_pages(view, questions, render))
     app.include_router(funnel_pages(view, questions, render))
     app.include_router(report_pages(questions, render))
     app.include_router(page_router(view, feed, access, questions, render))
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    app.add_middleware(ReadLogMiddleware, log=reads)
     app.add_middleware(AccessMiddleware, access=access)
     _explain_errors(app, render)
     return app

@@ -72,6 +72,14 @@ class PersonToForget(BaseModel):
 
 class RefreshQuestion(BaseModel):
     full: bool = Field(default=False, description="Work out every day anew, also those that nothing happened to.")
+    because: str | None = Field(
+        default=None,
+        description="Why to publish also what breaks readers who were not told in time; they are told.",
+        min_length=1,
+        max_length=2000,
+        pattern=r"\S",
+    )
+    by: str = Field(default="somebody", description="Who wants it.", min_length=1, max_length=200)
 
 
 class RollbackQuestion(BaseModel):

@@ -61,7 +61,7 @@ def test_from_version_1(tmp_path: Path) -> None:
         assert told == [("w", "g", SCHEMA_VERSION)]
         columns = (
             "select table_name, column_name, data_type from information_schema.columns "
-            "where table_schema in ('stream', 'marketing', 'refreshes', 'anomalies') order by all"
+            "where table_schema in ('stream', 'marketing', 'refreshes', 'anomalies', 'governance') order by all"
         )
         made = con.execute(columns).fetchall()
         assert made == fresh.execute(columns).fetchall()

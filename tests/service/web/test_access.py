@@ -23,6 +23,8 @@ CHANGES: list[tuple[str, object]] = [
     ("/api/identity/change", {"kind": "merge", "anonymous_id": "d1", "user_id": "u1"}),
     ("/api/identity/forget", {"id": "u1"}),
     ("/api/identity/rebuild", None),
+    ("/api/marts/changes", {"changes": [], "by": "ada"}),
+    ("/api/marts/changes/withdrawn", {"change_ids": ["0123456789abcdef"]}),
     ("/api/marts/refresh", {}),
     ("/api/marts/rollback", {}),
     ("/api/reconcile", {"repair": True}),

@@ -60,6 +60,8 @@ ANSWERED: dict[str, dict[str, Any]] = {
     "GET /api/identity/audit": {},
     "GET /api/identity/refused": {},
     "GET /api/marts": {},
+    "GET /api/marts/changes": {},
+    "GET /api/marts/consumers": {},
     "GET /api/marts/history": {},
     "GET /api/marts/tables": {},
     "GET /api/marts/tables/{mart}": {"path_parameters": {"mart": "dim_person"}},
@@ -90,6 +92,8 @@ ANSWERED: dict[str, dict[str, Any]] = {
         }
     },
     "POST /api/identity/rebuild": {},
+    "POST /api/marts/changes": {"body": {"changes": [], "by": "ada"}},
+    "POST /api/marts/changes/withdrawn": {"body": {"change_ids": ["0123456789abcdef"]}},
     "POST /api/reconcile": {"body": {"since": "2026-01-01T00:00:00Z"}},
     "POST /api/retention": {
         "body": {"start": {"event": "Page Viewed"}, "back": {"event": "Signed Up"}, "since": "2026-01-01"}
