@@ -134,6 +134,8 @@ def find(
             "s.started_at <= $at::timestamptz and (s.started_at < $at::timestamptz or s.session_id > $last)"
         )
     values["limit"] = limit + 1
+    if not conditions and (least := readings.newest_since(con, limit + 1)) is not None:
+        conditions, values["least"] = ["s.started_at >= $least::timestamptz"], least
     # Which they are is asked first, because that reads few columns: sorting whole sessions takes a second at some
     # millions of them.
     places = query_rows(con, _PLACES.format(conditions=" and ".join(conditions) or "true"), values)
