@@ -28,7 +28,7 @@ import psutil
 from sinks.moved import Moved
 from stitchline.errors import StitchlineError, WarehouseError, WarehouseHeld, WarehouseTooNew, WarehouseUnwritable
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 """What schema.sql makes, and `_MIGRATIONS` lead to."""
 
 _MIGRATIONS: Final = {version: f"to_version_{version}.sql" for version in range(2, SCHEMA_VERSION + 1)}
