@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from funnels import load_definition
 from service.web.access import Access, AccessMiddleware
 from service.web.api import FUNNEL_PATH, api_router, body_text
+from service.web.catalog_api import catalog_router
 from service.web.funnel_pages import funnel_pages
 from service.web.live import LiveFeed
 from service.web.mart_api import mart_router
@@ -84,6 +85,7 @@ def create_app(
     render = Templates()
     app.include_router(mart_pages(view, questions, render))  # before the API: /metrics is a page for browsers alone
     app.include_router(mart_router(view, questions))
+    app.include_router(catalog_router(view, questions))
     app.include_router(api_router(view, questions, key=access.key))
     app.include_router(session_pages(view, questions, render))
     app.include_router(funnel_pages(view, questions, render))
