@@ -20,6 +20,7 @@ from funnels.definition import load_definition
 from service import logs, show
 from service.anomalies_commands import anomalies
 from service.ask import ask
+from service.catalog_commands import catalog
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of, time_of
 from service.experiments_commands import experiments
 from service.marts_commands import marts
@@ -46,6 +47,7 @@ cli.add_typer(identity, name="identity")
 cli.add_typer(marts, name="marts")
 cli.add_typer(anomalies, name="anomalies")
 cli.add_typer(spend, name="spend")
+cli.add_typer(catalog, name="catalog")
 cli.command()(experiments)
 
 log = logging.getLogger("stitchline")
