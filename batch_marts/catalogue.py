@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import yaml
 
 from batch_marts.metrics import Metric, load_metrics
+from batch_marts.search import Document, Index
 from stitchline.errors import DefinitionError
 
 Layer = Literal["source", "staging", "intermediate", "marts"]
@@ -22,7 +23,8 @@ DAILY: Final = "mart_daily_metrics"
 _LAYERS: Final[tuple[Layer, ...]] = ("staging", "intermediate", "marts")
 _REF: Final = re.compile(r"\bref\(\s*['\"](\w+)['\"]\s*\)")
 _SOURCE: Final = re.compile(r"\bsource\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
-_SAYS: Final = re.compile(r"['\"]says['\"]\s*:\s*'((?:[^'\\]|\\.)*)'")
+_WEIGHTS: Final = {"called": 4.0, "synonyms": 3.0, "owner": 2.0, "says": 1.0}
+"""How much a word counts that is in what something is called, in what else people call it, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Mart:
     """What it answers: its description's first sentence."""
     description: str
     """The rest of its description."""
+    owner: str | None
+    """The team to ask."""
     columns: tuple[Column, ...]
     tests: tuple[str, ...]
     """What has to hold of it, besides what has to hold of its columns, in words."""
@@ -70,6 +74,20 @@ class Catalogue:
     marts: Mapping[str, Mart]
     metrics: Mapping[str, Metric]
     models: Mapping[str, Model]
+    _metric_index: Index = field(repr=False, compare=False)
+    _mart_index: Index = field(repr=False, compare=False)
+
+    def metrics_about(self, words: str) -> list[Metric]:
+        """The metrics that some of these plain words speak of, the best first; all of them for no words."""
+        if not words.strip():
+            return list(self.metrics.values())
+        return [self.metrics[name] for name in self._metric_index.find(words)]
+
+    def marts_about(self, words: str) -> list[Mart]:
+        """The marts that some of these plain words speak of, the best first; all of them for no words."""
+        if not words.strip():
+            return list(self.marts.values())
+        return [self.marts[name] for name in self._mart_index.find(words)]
 
     def made_from(self, *names: str) -> list[Model]:
         """Everything that is behind these models, the nearest first; they themselves are left out."""
@@ -127,7 +145,15 @@ def _loaded(project: Path, metrics: Path, state: tuple[tuple[str, int], ...]) ->
     models[DAILY] = Model(DAILY, "marts", tuple(dict.fromkeys([*every, "int_calendar"])))
     for name in sorted({read for model in models.values() for read in model.reads if "." in read}):
         models[name] = Model(name, "source", ())
-    return Catalogue({mart.name: mart for mart in _marts(project)}, known, models)
+    marts = {mart.name: mart for mart in _marts(project)}
+    of_mart = {name: [one for one in known.values() if name in reads_of(one, known)] for name in marts}
+    return Catalogue(
+        marts,
+        known,
+        models,
+        Index([_metric_document(metric) for metric in known.values()], _WEIGHTS),
+        Index([_mart_document(mart, of_mart[mart.name]) for mart in marts.values()], _WEIGHTS),
+    )
 
 
 def _models(project: Path) -> Iterator[Model]:
@@ -152,6 +178,7 @@ def _marts(project: Path) -> Iterator[Mart]:
                 name=model["name"],
                 question=question,
                 description=rest,
+                owner=((model.get("config") or {}).get("meta") or {}).get("owner"),
                 columns=tuple(_column(column) for column in model.get("columns") or ()),
                 tests=tuple(
                     [said for test in model.get("data_tests") or () for said in _of_table(test)]
@@ -228,63 +255,28 @@ def _business_tests(project: Path) -> dict[str, list[str]]:
     return found
 
 
-def found_by(words: str, metrics: Sequence[Metric]) -> list[Metric]:
-    """The metrics that some of these plain words speak of, the best first; all of them for no words.
-
-    A word counts most in the name, less in the owner and the unit, least in the definition; words that occur in many
-    metrics tell little.
-    """
-    asked = [word for word in dict.fromkeys(_words(words)) if word not in _SMALL_WORDS]
-    if not asked:
-        return list(metrics) if not words.strip() else []
-    texts = [
-        (
-            (4.0, _words(f"{one.name} {one.label}")),
-            (2.0, _words(f"{one.owner} {one.unit}")),
-            (1.0, _words(one.definition)),
-        )
-        for one in metrics
-    ]
-    holders = {word: sum(any(_holds(words, word) for _, words in each) for each in texts) for word in asked}
-    scores = []
-    for parts in texts:
-        score = 0.0
-        for word in asked:
-            best = max((weight for weight, words in parts if _holds(words, word)), default=0.0)
-            score += best / (holders[word] or 1)
-        names = parts[0][1]  # of two that have a word in the name, the one that says little else
-        score *= 1 + sum(any(_meets(word, name) for word in asked) for name in names) / len(names)
-        scores.append(score)
-    ranked = sorted(zip(scores, range(len(metrics)), strict=True), key=lambda pair: (-pair[0], pair[1]))
-    return [metrics[at] for score, at in ranked if score > 0]
+def _metric_document(metric: Metric) -> Document:
+    return Document(
+        metric.shown_as,
+        {
+            "called": (metric.label, metric.name),
+            "synonyms": metric.synonyms,
+            "owner": (metric.owner, metric.unit),
+            "says": (metric.definition,),
+        },
+    )
 
 
-_SMALL_WORDS: Final = frozenset(
-    """a an the of to in on at by for and or is are was were do does did how much many what which who when where why we
-    us our it its that this there have has had per with from""".split()  # noqa: SIM905
-)
-
-
-def _words(text: str) -> list[str]:
-    """Words without the endings that say no more.
-
-    >>> _words("Sign-ups; costs")
-    ['sign', 'up', 'cost']
-    """
-    return [_stem(word) for word in re.findall(r"[a-z0-9]+", text.lower())]
-
-
-def _stem(word: str) -> str:
-    for ending in ("ies", "ing", "ed", "s"):
-        least = 2 if ending == "s" else 3
-        if word.endswith(ending) and len(word) - len(ending) >= least and not word.endswith("ss"):
-            return word[: -len(ending)] + ("y" if ending == "ies" else "")
-    return word
-
-
-def _holds(words: Sequence[str], asked: str) -> bool:
-    return any(_meets(asked, word) for word in words)
-
-
-def _meets(asked: str, held: str) -> bool:
-    return asked == held or (len(asked) >= 4 and held.startswith(asked))
+def _mart_document(mart: Mart, metrics: Sequence[Metric]) -> Document:
+    """A mart is found by what it answers, by its columns, and by the metrics that are worked out from it."""
+    if mart.name == DAILY:  # it holds all of them, so that says nothing
+        metrics = ()
+    return Document(
+        mart.name,
+        {
+            "called": (mart.name, mart.question),
+            "synonyms": [phrase for metric in metrics for phrase in (metric.label, *metric.synonyms)],
+            "owner": (mart.owner or "",),
+            "says": (mart.description, *(f"{column.name} {column.description}" for column in mart.columns)),
+        },
+    )

@@ -36,6 +36,11 @@ _SCHEMA: Final = "build"
 _THREADS: Final = 2
 _ROWS_KEPT: Final = 1000
 
+ARTIFACTS: Final = ("manifest.json", "catalog.json", "run_results.json")
+"""What dbt writes of a build for others."""
+PUBLISHED_ARTIFACTS: Final = "artifacts"
+"""The folder beside `target` that has those of the last build that was published."""
+
 _EXPERIMENTS: Final = "from {{ source('pinned', 'pinned_experiments') }}"
 _EVENTS: Final = """\
 select person_id, event_name as name, event_at, properties
@@ -141,14 +146,25 @@ class Project:
         return Finding(node.name, about, says, result.failures, table)
 
     def document(self, variables: Mapping[str, Any]) -> None:
-        """Writes the documentation of what was built with these `variables`.
+        """Writes the documentation of what was built with these `variables`, and keeps dbt's artifacts of it.
 
         Raises StitchlineError if that failed.
         """
+        self._keep("run_results.json")  # before anything else is run
         # What the build compiled stands in the manifest that it wrote.
         result = self._invoke(["docs", "generate", "--no-compile", "--static", "--vars", json.dumps(variables)], [])
         if not result.success:
             raise StitchlineError(f"The documentation of the marts cannot be written: {result.exception}")
+        self._keep("manifest.json", "catalog.json")
+
+    def _keep(self, *names: str) -> None:
+        kept = self.folder / PUBLISHED_ARTIFACTS
+        try:
+            kept.mkdir(exist_ok=True)
+            for name in names:
+                shutil.copyfile(self.folder / "target" / name, kept / name)
+        except OSError as error:
+            raise StitchlineError(f"The artifacts of dbt cannot be kept in {kept}: {error.strerror}.") from error
 
     def marts(self) -> list[str]:
         """The names of the models that are shown."""

@@ -22,6 +22,7 @@ WHOLE: Final = "all"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Synonym = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=60)]
 
 
 class Metric(Part):
@@ -30,6 +31,7 @@ class Metric(Part):
     name: Name
     version: int = Field(default=1, ge=1)
     label: Text
+    synonyms: tuple[Synonym, ...] = Field(default=(), max_length=20)
     definition: Annotated[Text, StringConstraints(min_length=40)]
     owner: Text
     unit: Text
@@ -49,6 +51,15 @@ class Metric(Part):
             raise ValueError("a ratio has the dimension that both its metrics share: leave `dimension` and `top` out")
         if self.top is not None and self.dimension is None:
             raise ValueError("`top` says how many values of a `dimension` are kept, and there is none")
+        return self
+
+    @model_validator(mode="after")
+    def _has_synonyms_that_say_more(self) -> Metric:
+        known = {self.name.casefold(), self.label.casefold()}
+        for synonym in self.synonyms:
+            if synonym.casefold() in known:
+                raise ValueError(f"the synonym {synonym!r} is said already: by the name, the label or another synonym")
+            known.add(synonym.casefold())
         return self
 
     @property
@@ -83,6 +94,7 @@ def load_metrics(path: Path = METRICS) -> list[Metric]:
                 source=path,
             )
         by_name[metric.shown_as] = metric
+    _refuse_borrowed_names(path, shown)
     for metric in shown:
         for part in metric.ratio or ():
             if part not in by_name or by_name[part].ratio is not None:
@@ -98,6 +110,20 @@ def every_metric(path: Path = METRICS) -> list[Metric]:
     """The metrics that a file defines, those that are retired, too. Raises DefinitionError as `load_metrics` does."""
     checked = read_definitions(path, "metrics", _Metrics, _FIELDS)
     return [_also_quiet(metric, checked.quiet) for metric in checked.metrics]
+
+
+def _refuse_borrowed_names(path: Path, metrics: Sequence[Metric]) -> None:
+    """A synonym that is another metric's own name would lead people to the wrong number."""
+    owners = {text.casefold(): metric.name for metric in metrics for text in (metric.name, metric.label)}
+    for metric in metrics:
+        for synonym in metric.synonyms:
+            if owners.get(synonym.casefold(), metric.name) != metric.name:
+                raise DefinitionError(
+                    f"{path}: metric {metric.name!r} has the synonym {synonym!r}, which is what metric "
+                    f"{owners[synonym.casefold()]!r} is called. Leave it to that one.",
+                    path=path,
+                    metric=metric.name,
+                )
 
 
 def _also_quiet(metric: Metric, times: tuple[Quiet, ...]) -> Metric:
@@ -182,7 +208,8 @@ def metrics_markdown(metrics: Sequence[Metric]) -> str:
     """The documentation of the metrics: what each means, for people who never open the code."""
     rows = []
     for metric in metrics:
-        facts = [f"owner: {metric.owner}", f"unit: {metric.unit}", f"good: {metric.good}", f"version {metric.version}"]
+        facts = [f"also called {', '.join(metric.synonyms)}"] if metric.synonyms else []
+        facts += [f"owner: {metric.owner}", f"unit: {metric.unit}", f"good: {metric.good}", f"version {metric.version}"]
         if metric.dimension is not None:
             facts.append(f"split by {metric.dimension}")
         if metric.ratio is not None:

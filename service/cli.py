@@ -19,6 +19,7 @@ from rich.console import Console
 from service import logs, show
 from service.anomalies_commands import anomalies
 from service.ask import ask
+from service.catalog_commands import catalog
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of, time_of
 from service.experiments_commands import experiments
 from service.funnel_commands import funnel, retention, trends
@@ -48,6 +49,7 @@ cli.add_typer(anomalies, name="anomalies")
 cli.add_typer(spend, name="spend")
 for report in (experiments, funnel, trends, retention):
     cli.command()(report)
+cli.add_typer(catalog, name="catalog")
 
 log = logging.getLogger("stitchline")
 

@@ -392,6 +392,30 @@ class AnomalySettings(_Section):
     )
 
 
+def _tenant_url(url: str) -> str:
+    if not url.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+        raise ValueError("the address of a tenant starts with https://: the API key is sent there")
+    return url.rstrip("/")
+
+
+class AtlanSettings(_Section):
+    url: Annotated[str, AfterValidator(_tenant_url)] | None = Field(
+        default=None, description="The address of the tenant, https://acme.atlan.com, for `catalog push atlan`."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="An API token of it whose persona may write the connection and the glossary."
+    )
+    connection: str = Field(
+        default="Stitchline", min_length=1, description="The connection that the tables are below; made if need be."
+    )
+    glossary: str = Field(
+        default="Stitchline metrics", min_length=1, description="The glossary of the metrics' terms; made if need be."
+    )
+    groups: dict[str, str] = Field(
+        default_factory=dict, description="By team of the metrics, what its group is called there, where that differs."
+    )
+
+
 class LogSettings(_Section):
     format: Literal["text", "json"] = Field(
         default="text", description="text is for people, json for collectors of logs: one object a line."
@@ -422,6 +446,7 @@ class Settings(BaseSettings):
     spend: SpendSettings = SpendSettings()
     anomalies: AnomalySettings = AnomalySettings()
     slack: SlackSettings = SlackSettings()
+    atlan: AtlanSettings = AtlanSettings()
     log: LogSettings = LogSettings()
     funnels: Annotated[DirectoryPath, _absolute] | None = Field(
         default=None, description="A folder of funnel definitions (*.json) to show on the page."

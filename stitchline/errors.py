@@ -19,6 +19,7 @@ StitchlineError
 │   ├── SlackUnsure        it may have been told or not: there was no answer, or none to rely on
 │   ├── SlackRefused       it refuses, until somebody mends the token, the channel or the message
 │   └── MessageGone        somebody deleted the message
+├── CatalogError           another catalogue, Atlan, was not told
 ├── RequestRefused         a request that says it is Slack's is not, or is not new
 └── FileRefused            a file of spend or of currency rates cannot be read for certain
     ├── FormUnknown        it is the export of no known platform
@@ -122,6 +123,10 @@ class SlackRefused(SlackError):
 
 class MessageGone(SlackError):
     """Somebody deleted the message; facts: method, ts."""
+
+
+class CatalogError(StitchlineError):
+    """Another catalogue was not told, or not of everything; facts: url, and status where there was an answer."""
 
 
 class RequestRefused(StitchlineError):

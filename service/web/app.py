@@ -18,6 +18,7 @@ from batch_marts.reads import ReadLog
 from funnels import load_definition
 from service.web.access import Access, AccessMiddleware
 from service.web.api import FUNNEL_PATH, api_router, body_text
+from service.web.catalog_api import catalog_router
 from service.web.change_api import ReadLogMiddleware, change_router
 from service.web.funnel_pages import funnel_pages
 from service.web.live import LiveFeed
@@ -89,6 +90,7 @@ def create_app(
     app.include_router(mart_pages(view, questions, render))  # before the API: /metrics is a page for browsers alone
     app.include_router(mart_router(view, questions))
     app.include_router(change_router(view, reads))
+    app.include_router(catalog_router(view, questions))
     app.include_router(api_router(view, questions, key=access.key))
     app.include_router(session_pages(view, questions, render))
     app.include_router(funnel_pages(view, questions, render))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from batch_marts.builds import PUBLISHED
-from batch_marts.catalogue import DAILY, Catalogue, found_by
+from batch_marts.catalogue import DAILY, Catalogue
 from batch_marts.metrics import WHOLE, Metric
 from service.web import published
 from service.web.models import Problem
@@ -148,10 +148,7 @@ def _must_have(now: Published, mart: str) -> None:
 
 def _with_values(catalogue: Catalogue, words: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     nothing: dict[str, Any] = {"value": None, "date": None, "values": []}
-    return [
-        published.described(one) | values.get(one.shown_as, nothing)
-        for one in found_by(words, list(catalogue.metrics.values()))
-    ]
+    return [published.described(one) | values.get(one.shown_as, nothing) for one in catalogue.metrics_about(words)]
 
 
 def _json(told: Any) -> Response:

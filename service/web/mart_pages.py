@@ -14,10 +14,12 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
-from batch_marts.catalogue import DAILY, found_by
+from batch_marts.catalogue import DAILY
 from batch_marts.experiments import Experiment
 from batch_marts.metrics import WHOLE
 from service import experiments
+from service.trust import WORDS, told_of_mart, told_of_metric
+from service.web import catalog_api as catalog
 from service.web import drawing, published, wording
 from service.web.mart_api import mart_named, metric_named
 from service.web.published import NothingPublished, Published, Row
@@ -65,16 +67,34 @@ def mart_pages(view: ServiceView, questions: Questions, render: Templates) -> AP
     def unpublished(here: str, title: str, problem: NothingPublished) -> HTMLResponse:
         return render("unpublished.html", here=here, title=title, problem=str(problem))
 
-    @router.get("/marts")
-    def marts() -> HTMLResponse:
-        with questions.reading("the marts") as con:
+    @router.get("/trust")
+    def trust() -> HTMLResponse:
+        with questions.reading("how the marts stand") as con:
             try:
-                now = now_published(con)
+                told = catalog.standings(view, con)
             except NothingPublished as problem:
-                return unpublished("/marts", "Marts", problem)
-            tables = published.tables(con, now)
+                return unpublished("/trust", "Trust", problem)
+        counts = {verdict: sum(one["verdict"] == verdict for one in told["marts"]) for verdict in WORDS}
+        return render("trust.html", here="/trust", told=told, counts=counts)
+
+    @router.get("/marts")
+    def marts(q: str = "") -> HTMLResponse:
+        with questions.reading("the marts") as con:
+            shown = catalog.Shown.of(view, con)
+            if shown.now is None:
+                return unpublished("/marts", "Marts", NothingPublished())
+            found = catalog.found_marts(con, shown, q)
+        rows = [row | {"spark": drawing.line(row["values"])} for row in found]
         has_docs = view.marts().documentation.exists()
-        return render("marts.html", here="/marts", build=now.told, tables=tables, has_docs=has_docs)
+        return render(
+            "marts.html",
+            here="/marts",
+            q=q,
+            build=shown.now.told,
+            rows=rows,
+            all_of_them=len(shown.now.build.row_counts),
+            has_docs=has_docs,
+        )
 
     @router.get("/marts/{name}")
     def mart(name: str) -> HTMLResponse:
@@ -86,12 +106,14 @@ def mart_pages(view: ServiceView, questions: Questions, render: Templates) -> AP
             found = mart_named(now, name)
             told = published.table(now, found)
             reaches = published.reaches(con, found)
+            standing = told_of_mart(catalog.known_now(view, con, now), now.catalogue, found)
             some = query_rows(con, f'select * from {published.PUBLISHED}."{found.name}" limit 5')
         return render(
             "mart.html",
             here="/marts",
             build=now.told,
             mart=told,
+            standing=standing,
             reaches=reaches,
             mart_names=set(now.build.row_counts),
             sample=[[wording.clipped(_cell(value), 100) for value in row.values()] for row in some],
@@ -100,19 +122,16 @@ def mart_pages(view: ServiceView, questions: Questions, render: Templates) -> AP
 
     @router.get("/metrics")
     def metrics(q: str = "") -> HTMLResponse:
-        catalogue = view.marts().catalogue()
-        problem, build, values = "", None, {}
         with questions.reading("the metrics") as con:
-            try:
-                now = Published.of(con, catalogue)
-                build, values = now.told, published.latest(con, now)
-            except NothingPublished as error:
-                problem = str(error)
-        every = list(catalogue.metrics.values())
-        rows = [_metric_row(published.described(one), values.get(one.shown_as)) for one in found_by(q, every)]
-        return render(
-            "metrics.html", here="/metrics", q=q, rows=rows, all_of_them=len(every), build=build, problem=problem
-        )
+            shown = catalog.Shown.of(view, con)
+        problem, build = "", None
+        if shown.now is None:
+            problem = str(NothingPublished())
+        else:
+            build = shown.now.told
+        rows = [_metric_row(row) for row in catalog.found_metrics(shown, q)]
+        whole = len(shown.catalogue.metrics)
+        return render("metrics.html", here="/metrics", q=q, rows=rows, all_of_them=whole, build=build, problem=problem)
 
     @router.get("/metrics/{name}")
     def metric(
@@ -131,12 +150,14 @@ def mart_pages(view: ServiceView, questions: Questions, render: Templates) -> AP
             since = _since(told["days"], days)
             bounds = {"name": named.shown_as, "dimension": dimension, "since": since, "until": None}
             values = query_rows(con, published.VALUES, bounds) if now.has(DAILY) else []
+            standing = told_of_metric(catalog.known_now(view, con, now), now.catalogue, named)
         asked = {"dimension": dimension} | ({"since": since.isoformat()} if since else {})
         return render(
             "metric.html",
             here="/metrics",
             build=now.told,
             metric=told,
+            standing=standing,
             dimension=dimension,
             ranges=[(value, text, value == days) for value, text in RANGES.items()],
             range=days,
@@ -186,19 +207,12 @@ def _since(days: Mapping[str, Any] | None, asked: str) -> date | None:
     return date.fromisoformat(days["last_day"]) - timedelta(days=int(asked) - 1)
 
 
-def _metric_row(metric: Row, known: Row | None) -> Row:
-    values = known["values"] if known else []
-    change = published.change(values)
+def _metric_row(row: Row) -> Row:
+    change = published.change(row["values"])
     way = "soft"
     if change is not None and round(abs(change) * 1000):
-        way = "good" if (change > 0) == (metric["good"] == "up") else "bad"
-    return metric | {
-        "value": known["value"] if known else None,
-        "date": known["date"] if known else None,
-        "change": change,
-        "way": way,
-        "spark": drawing.line(values),
-    }
+        way = "good" if (change > 0) == (row["good"] == "up") else "bad"
+    return row | {"change": change, "way": way, "spark": drawing.line(row["values"])}
 
 
 def _experiment(name: str, rows: Sequence[Row], defined: Experiment | None, looks: Sequence[Row]) -> Row:

@@ -206,6 +206,7 @@ def described(metric: Metric) -> Row:
     return {
         "name": metric.shown_as,
         "label": metric.label,
+        "synonyms": list(metric.synonyms),
         "definition": metric.definition,
         "owner": metric.owner,
         "unit": metric.unit,

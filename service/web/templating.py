@@ -11,6 +11,7 @@ import jinja2
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup, escape
 
+from service.trust import WORDS
 from service.web import drawing, readings, wording
 from service.web.visitors import visitor
 from stitchline import __version__
@@ -23,6 +24,7 @@ WAYS: Final = (
     ("/sessions", "Sessions"),
     ("/metrics", "Metrics"),
     ("/marts", "Marts"),
+    ("/trust", "Trust"),
     ("/experiments", "Experiments"),
     ("/spend", "Spend"),
     ("/anomalies", "Anomalies"),
@@ -52,6 +54,7 @@ class Templates:
             "nothing": wording.NOTHING,
             "clipped": wording.clipped,
             "line": drawing.line,
+            "verdicts": WORDS,
         }
         self._environment.filters |= {
             "time": datetime.fromisoformat,

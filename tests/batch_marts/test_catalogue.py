@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
-from batch_marts.catalogue import Catalogue, found_by, load_catalogue
+from batch_marts.catalogue import Catalogue, load_catalogue
 from batch_marts.dbt import PROJECT
 from batch_marts.metrics import METRICS
+from batch_marts.search import Document, Index
 from stitchline.errors import DefinitionError
+
+QUESTIONS = yaml.safe_load((Path(__file__).parents[1] / "data" / "questions.yml").read_text())["questions"]
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,7 @@ def test_every_mart_has_a_question_columns_and_tests(catalogue: Catalogue) -> No
         assert "{{" not in mart.description
         assert all(column.description and column.data_type for column in mart.columns), mart.name
         assert mart.tests, mart.name
+        assert mart.owner, mart.name
 
 
 def test_lineage_reaches_from_a_metric_to_the_events(catalogue: Catalogue) -> None:
@@ -54,14 +60,64 @@ def test_lineage_reaches_from_a_metric_to_the_events(catalogue: Catalogue) -> No
     ],
 )
 def test_plain_words_find_a_metric(catalogue: Catalogue, words: str, metric: str) -> None:
-    assert metric in [one.shown_as for one in found_by(words, list(catalogue.metrics.values()))][:3]
+    assert metric in [one.shown_as for one in catalogue.metrics_about(words)][:3]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one["asked"])
+def test_what_people_asked_before_there_was_a_search(catalogue: Catalogue, question: dict[str, str]) -> None:
+    assert question["metric"] in [one.shown_as for one in catalogue.metrics_about(question["asked"])][:3]
+
+
+@pytest.mark.parametrize(
+    ("words", "mart"),
+    [
+        ("what happened in each visit", "fct_sessions"),
+        ("advertising cost per day and campaign", "fct_ad_spend_daily"),
+        ("prospects and their devices", "dim_person"),
+        ("marketing turnover", "fct_conversions"),
+        ("which variation of the experiment won", "mart_experiment_results"),
+        ("where do people drop out of the funnel", "fct_funnel_daily"),
+        ("weekend", "dim_date"),
+    ],
+)
+def test_plain_words_find_a_mart(catalogue: Catalogue, words: str, mart: str) -> None:
+    assert mart in [one.name for one in catalogue.marts_about(words)][:3]
 
 
 def test_no_words_find_all_and_strange_ones_none(catalogue: Catalogue) -> None:
-    every = list(catalogue.metrics.values())
-    assert found_by(" ", every) == every
-    assert found_by("zeppelin", every) == []
-    assert found_by("how much is it", every) == []
+    assert catalogue.metrics_about(" ") == list(catalogue.metrics.values())
+    assert catalogue.marts_about("") == list(catalogue.marts.values())
+    for words in ("zeppelin", "how much is it", "?!", "'); --", "%", "数据"):
+        assert catalogue.metrics_about(words) == [], words
+        assert catalogue.marts_about(words) == [], words
+
+
+def test_a_word_that_is_misspelt_or_begun_finds_what_is_most_like_it(catalogue: Catalogue) -> None:
+    for words in ("retenion", "reten", "RETENTION", "rétention"):
+        assert "retention" in [one.shown_as for one in catalogue.metrics_about(words)][:2], words
+
+
+def test_a_phrase_that_says_little_else_counts_more_than_a_long_one_or_many() -> None:
+    index = Index(
+        [
+            Document("long", {"called": ["what a visit to the shop costs"], "says": []}),
+            Document("many", {"called": ["visit in spring", "visit in summer", "visit in winter"], "says": []}),
+            Document("short", {"called": ["visit"], "says": []}),
+            Document("other", {"called": ["something else"], "says": ["it only mentions a visit"]}),
+            Document("none", {"called": ["revenue"], "says": []}),
+        ],
+        {"called": 4.0, "says": 1.0},
+    )
+    found = index.find("visits")
+    assert found[0] == "short"
+    assert found[-1] == "other"
+    assert "none" not in found
+
+
+def test_several_may_search_at_once(catalogue: Catalogue) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(catalogue.metrics_about, ["customer cost"] * 16))
+    assert {tuple(one.shown_as for one in each) for each in found} == {tuple(one.shown_as for one in found[0])}
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from batch_marts.artifacts import write_artifacts
+from batch_marts.dbt import ARTIFACTS, PUBLISHED_ARTIFACTS
 from batch_marts.experiments import load_experiments
 from demo import EXPERIMENTS, FUNNELS, Shop
 from demo.exports import MadeExport, shop_exports
@@ -433,3 +435,18 @@ def test_who_is_forgotten_is_in_no_build(world: World, tmp_path: Path) -> None:
             assert found == [], (schema, table, column)
     again = json.loads(run.command("marts", "refresh", "--json"))
     assert again["kind"] == "full", "rows of the stream have moved"
+
+
+def test_other_catalogues_get_the_artifacts_of_the_published_build(world: World, tmp_path: Path) -> None:
+    source = world.run.warehouse.with_name(f"{world.run.warehouse.stem}.marts") / PUBLISHED_ARTIFACTS
+    write_artifacts(source, tmp_path)
+    manifest, catalog, results = (json.loads((tmp_path / name).read_text()) for name in ARTIFACTS)
+    marts = {name: node for name, node in manifest["nodes"].items() if node["schema"] == "marts"}
+    assert len(marts) == 12
+    assert {node["resource_type"] for node in marts.values()} == {"model"}
+    assert all(catalog["nodes"][name]["metadata"]["schema"] == "marts" for name in marts)
+    assert all(node["meta"]["owner"] for node in marts.values())
+    tested = {one["unique_id"]: one["status"] for one in results["results"] if one["unique_id"].startswith("test.")}
+    assert len(tested) > 40
+    assert set(tested.values()) == {"pass"}
+    assert set(tested) <= set(manifest["nodes"])

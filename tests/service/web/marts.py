@@ -38,6 +38,7 @@ def publish(shop: Shop, build_id: int = 1, orders: Sequence[float] = ()) -> None
             day("sessions", LAST_DAY - timedelta(days=back), part, f"channel={channel}")
         day("sessions", LAST_DAY - timedelta(days=back), 42.0)
         day("conversion", LAST_DAY - timedelta(days=back), 0.25)
+        day("cac", LAST_DAY - timedelta(days=back - 1), 30.0)
     for month, channel, spent, customers, revenue in (
         (date(2026, 1, 1), "google", 1200.0, 40.0, 4800.0),
         (date(2026, 1, 1), "direct", 0.0, 60.0, 900.0),
@@ -47,6 +48,8 @@ def publish(shop: Shop, build_id: int = 1, orders: Sequence[float] = ()) -> None
             new_customers=customers, orders=customers * 2, revenue_usd=revenue)  # fmt: skip
     row("fct_ad_spend_daily", spend_date=date(2026, 1, 28), channel="google", currency="EUR", is_without_rate=False)
     row("dim_person", person_id="u1", last_seen_at=at(5))
+    for back in range(2):
+        row("dim_date", date_day=LAST_DAY + timedelta(days=back), is_complete=not back)
     _experiment(row, 0.1 + 0.05 * build_id)
     counts = dict.fromkeys(catalogue.marts, 0)
     for (mart, *_), values in rows.items():

@@ -26,7 +26,18 @@ FUNNEL = {"name": "looks", "steps": [{"event": "Page Viewed"}, {"event": "Viewed
 
 PAGES = [
     *("/", "/funnels", "/sessions", f"/sessions/{SIGNED_UP}", "/metrics", "/metrics/orders", "/metrics/conversion"),
-    *("/marts", "/marts/dim_person", "/experiments", "/spend", "/anomalies", "/health", "/identity/u1", "/runbook"),
+    *(
+        "/marts",
+        "/marts?q=visit",
+        "/marts/dim_person",
+        "/trust",
+        "/experiments",
+        "/spend",
+        "/anomalies",
+        "/health",
+        "/identity/u1",
+        "/runbook",
+    ),
     *("/trends", "/trends?event=Page+Viewed&since=2026-01-31&breakdown=path&interval=hour", "/retention"),
     *(f"/sessions/{'b' * 32}", "/metrics?q=customer+cost", "/nowhere", "/identity/nobody"),
 ]
@@ -91,7 +102,7 @@ def test_everybody_can_use_it(page: Page, path: str) -> None:
     assert serious(page) == []
     assert page.locator("h1").count() == 1
     if path != "/nowhere":
-        assert page.locator(".ways a").count() == 9
+        assert page.locator(".ways a").count() == 10
     for width in (320, PHONE[0], 768, 1100):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -105,7 +116,7 @@ FIRST_PAINT = 300
 def test_no_page_is_heavy_or_slow(page: Page) -> None:
     page.context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
     for path in PAGES[:13]:
-        painted = []
+        painted: list[float] = []
         while len(painted) < 5 and min(painted, default=FIRST_PAINT) >= FIRST_PAINT:  # others use the machine, too
             page.goto(path)
             page.wait_for_load_state("load")
@@ -192,12 +203,40 @@ def test_a_metric_is_found_by_plain_words(page: Page) -> None:
     expect(page.get_by_text("No metric speaks of")).to_be_visible()
 
 
+def test_three_clicks_to_what_cac_means_whose_it_is_and_whether_it_is_complete(page: Page) -> None:
+    page.goto("/")
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Trust").click()
+    page.get_by_role("link", name="Customer acquisition cost").click()
+    expect(page.locator("h1")).to_have_text("Customer acquisition cost")
+    expect(page.locator(".lead")).to_contain_text("Ad spend of the day, divided by the new customers of the day")
+    expect(page.locator(".head")).to_contain_text("owned by marketing")
+    answer = page.locator("section", has=page.get_by_role("heading", name="Can it be used today?"))
+    expect(answer).to_contain_text("Do not use The value of 2026-01-30 is complete. What came after it still grows.")
+    expect(answer).to_contain_text("The last complete day is 2026-01-30,")
+    expect(answer).to_contain_text("Ad spend is loaded for google up to 2026-01-28: later days lack its cost.")
+    expect(answer).to_contain_text("ask marketing, who own it")
+    page.get_by_role("link", name="fct_ad_spend_daily").first.click()
+    expect(page.locator("h1")).to_have_text("fct_ad_spend_daily")
+
+
+def test_trust_says_of_each_mart_whether_it_can_be_used_and_why(page: Page) -> None:
+    page.goto("/trust")
+    expect(page.locator(".ruling").first).to_contain_text("12 not")
+    row = page.locator("tbody tr", has=page.locator("th", has_text="mart_acquisition"))
+    expect(row).to_contain_text("Do not use")
+    expect(row).to_contain_text("The last build that passed its tests was published")
+    expect(row).to_contain_text("marketing")
+
+
 def test_a_mart_says_what_it_is(page: Page) -> None:
     page.goto("/marts")
-    row = page.locator("tbody tr", has_text="fct_ad_spend_daily")
+    row = page.locator(".marts li", has=page.get_by_role("heading", name="fct_ad_spend_daily"))
     expect(row).to_contain_text("What did which campaign cost on a day?")
     expect(row).to_contain_text("2026-01-28")
-    page.get_by_role("link", name="dim_person").click()
+    expect(row).to_contain_text("marketing")
+    page.get_by_label("Ask in plain words").fill("prospects and their devices")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading").get_by_role("link", name="dim_person").click()
     expect(page.locator("tbody tr", has_text="customer_id").first).to_contain_text("The person's key as a customer")
     expect(page.locator(".lineage")).to_contain_text("int_sessions")
     with page.expect_download() as download:

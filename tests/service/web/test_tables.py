@@ -8,6 +8,9 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from batch_marts import builds
+from batch_marts.builds import Build
+from batch_marts.dbt import Finding
 from service.web.app import create_app
 from tests.service.web.marts import publish
 from tests.service.web.shop import Server, Shop, at
@@ -157,13 +160,71 @@ def test_marts_say_what_they_are_made_from(asked: httpx.Client) -> None:
     assert reaches["fct_sessions"] is None
 
 
+def test_plain_words_find_metrics_and_marts_with_what_there_is_to_say_of_them(asked: httpx.Client) -> None:
+    told = asked.get("/api/catalog/search", params={"q": "what do we pay to win one new buyer"}).json()
+    cac = told["metrics"][0]
+    assert (cac["name"], cac["owner"], cac["value"], cac["date"]) == ("cac", "marketing", 30.0, "2026-01-30")
+    assert cac["definition"].startswith("Ad spend of the day, divided by the new customers")
+    assert "fct_ad_spend_daily" in cac["made_from"]["marts"]
+    assert cac["tests"] == 19
+    assert (cac["trust"]["verdict"], len(cac["values"])) == ("not", 39)
+    told = asked.get("/api/catalog/search", params={"q": "what happened in each visit"}).json()
+    sessions = told["marts"][0]
+    assert (sessions["name"], sessions["owner"], sessions["rows"]) == ("fct_sessions", "product", 0)
+    assert (sessions["chart_of"], len(sessions["values"])) == ("sessions", 40)
+    every = asked.get("/api/catalog/search").json()
+    assert (len(every["metrics"]), len(every["marts"])) == (19, 12)
+    none = asked.get("/api/catalog/search", params={"q": "zeppelin"}).json()
+    assert (none["metrics"], none["marts"]) == ([], [])
+
+
+@pytest.fixture
+def new_shop(empty_shop: Shop, server: Server) -> Iterator[tuple[httpx.Client, Shop]]:
+    publish(empty_shop)
+    server.start(create_app(empty_shop))
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client, empty_shop
+
+
+def test_trust_is_told_of_every_mart_and_metric(new_shop: tuple[httpx.Client, Shop]) -> None:
+    asked, shop = new_shop
+    told = asked.get("/api/trust").json()
+    assert (told["build_id"], told["complete_until"], told["drift"]) == (1, "2026-01-30", None)
+    assert told["last_refresh"] | {"finished_at": ""} == {
+        "build_id": 1,
+        "passed": True,
+        "finished_at": "",
+        "message": None,
+        "findings": [],
+    }
+    marts = {one["name"]: one for one in told["marts"]}
+    assert len(marts) == 12
+    spend = marts["fct_ad_spend_daily"]
+    assert (spend["owner"], spend["rows"], spend["reaches"]) == ("marketing", 1, "2026-01-28")
+    assert spend["tests"] == {"passed": 6, "failed_since": []}
+    assert "Ad spend is loaded for google up to 2026-01-28: later days lack its cost." in [
+        one["says"] for one in spend["because"]
+    ]
+    assert {one["name"] for one in told["metrics"]} >= {"cac", "orders"}
+    with shop.warehouse.transaction() as con:
+        failed = Build(2, "build_0002", "full", "failed", at(80), at(81))
+        builds.save(con, failed, [Finding("one_row", "int_orders", "an order is there twice")])
+    told = asked.get("/api/trust").json()
+    assert not told["last_refresh"]["passed"]
+    marts = {one["name"]: one for one in told["marts"]}
+    assert [one["what"] for one in marts["fct_conversions"]["tests"]["failed_since"]] == ["one_row"]
+    assert marts["dim_channel"]["tests"]["failed_since"] == []
+
+
 def test_where_nothing_is_published_it_says_so(empty_shop: Shop, server: Server) -> None:
     server.start(create_app(empty_shop))
     with httpx.Client(base_url=server.url) as api:
-        for path in ("/api/marts/tables", "/api/metrics/orders", "/api/spend"):
+        for path in ("/api/marts/tables", "/api/metrics/orders", "/api/spend", "/api/trust"):
             answer = api.get(path)
             assert (answer.status_code, "stitchline marts refresh" in answer.json()["error"]) == (503, True)
         assert [one["value"] for one in api.get("/api/metrics").json()] == [None] * 19
+        found = api.get("/api/catalog/search", params={"q": "how much does a customer cost us"}).json()
+        assert (found["build"], found["metrics"][0]["name"], found["metrics"][0]["trust"]) == (None, "cac", None)
         assert api.get("/api/experiments/looks").json() == []
         assert api.get("/api/overview").json()["marts"] is None
 
