@@ -76,7 +76,8 @@ def write_artifacts(source: Path, folder: Path) -> list[str]:
     """
     told = {name: _read(source / name) for name in ARTIFACTS}
     schema = _build_schema(told["manifest.json"])
-    marts = {name for name, node in told["manifest.json"]["nodes"].items() if "marts" in node["fqn"]}
+    nodes = told["manifest.json"]["nodes"].items()
+    marts = {name for name, node in nodes if node["resource_type"] == "model" and "marts" in node["fqn"]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, artifact in told.items():

@@ -11,14 +11,11 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from batch_marts.metrics import Metric, load_metrics
+from batch_marts.metrics import DAILY, Metric, load_metrics
 from batch_marts.search import Document, Index
 from stitchline.errors import DefinitionError
 
 Layer = Literal["source", "staging", "intermediate", "marts"]
-
-DAILY: Final = "mart_daily_metrics"
-"""The mart of the metrics, which has no file of its own."""
 
 _LAYERS: Final[tuple[Layer, ...]] = ("staging", "intermediate", "marts")
 _REF: Final = re.compile(r"\bref\(\s*['\"](\w+)['\"]\s*\)")

@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, Field, StringConstraints
 
 from batch_marts.anomalies.owners import Owners, Text, channel_name
-from batch_marts.catalogue import DAILY
+from batch_marts.metrics import DAILY
 from stitchline.definition_files import read_definitions
 from stitchline.definitions import Part
 from stitchline.errors import DefinitionError

@@ -14,6 +14,9 @@ from stitchline.definition_files import read_definitions
 from stitchline.definitions import Part
 from stitchline.errors import DefinitionError
 
+DAILY: Final = "mart_daily_metrics"
+"""The mart of the metrics, which has no file of its own."""
+
 METRICS: Final = Path(__file__).with_name("metrics.yml")
 """The metrics of a shop, for whoever has none of their own."""
 

@@ -13,12 +13,11 @@ import duckdb
 
 from batch_marts import builds, changes
 from batch_marts.builds import Build
-from batch_marts.catalogue import DAILY
 from batch_marts.changes import AnnouncedChange, Coming
 from batch_marts.dbt import Finding
 from batch_marts.impact.kinds import What
 from batch_marts.impact.meaning import digest_of
-from batch_marts.metrics import Metric
+from batch_marts.metrics import DAILY, Metric
 
 Kept = dict[str, dict[str, str]]
 """By mart, the types of its columns."""

@@ -13,10 +13,10 @@ from datetime import date, datetime, timedelta
 from typing import Final, Literal
 
 from batch_marts.builds import Build
-from batch_marts.catalogue import DAILY, Catalogue, reads_of
+from batch_marts.catalogue import Catalogue, reads_of
 from batch_marts.changes import AnnouncedChange
 from batch_marts.dbt import Finding
-from batch_marts.metrics import Metric
+from batch_marts.metrics import DAILY, Metric
 
 Verdict = Literal["usable", "care", "not"]
 _WORST_FIRST: Final[tuple[Verdict, ...]] = ("not", "care", "usable")

@@ -12,7 +12,7 @@ import duckdb
 
 from batch_marts import changes
 from batch_marts.anomalies.owners import OWNERS, PLATFORM, Owners, load_owners
-from batch_marts.catalogue import DAILY, Catalogue
+from batch_marts.catalogue import Catalogue
 from batch_marts.change_message import SEEN, notice_message
 from batch_marts.changes import AnnouncedChange, Coming, Notice, Reader
 from batch_marts.consumers import (
@@ -24,6 +24,7 @@ from batch_marts.consumers import (
     load_consumers,
 )
 from batch_marts.dbt import PROJECT
+from batch_marts.metrics import DAILY
 from batch_marts.reads import Read, ReadLog, put_down, reads
 from funnels import FunnelDefinition
 from service.settings import Settings

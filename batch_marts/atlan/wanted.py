@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from batch_marts.atlan.entries import Entry
-from batch_marts.catalogue import DAILY, Catalogue, Mart
-from batch_marts.metrics import Metric
+from batch_marts.catalogue import Catalogue, Mart
+from batch_marts.metrics import DAILY, Metric
 
 _MARTS: Final = "marts"
 _NO_CERTIFICATE: Final = (None, None)

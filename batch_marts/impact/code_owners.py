@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from batch_marts.anomalies.owners import PLATFORM, Owners
-from batch_marts.catalogue import DAILY
+from batch_marts.metrics import DAILY
 
 _HEAD: Final = """\
 # Whose approval a change to the marts needs. Made by ci/code_owners.py from the owners in metrics.yml and exposures.yml

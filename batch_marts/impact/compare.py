@@ -8,7 +8,6 @@ from datetime import date
 from pathlib import Path
 
 from batch_marts.anomalies.owners import Owners
-from batch_marts.catalogue import DAILY
 from batch_marts.consumers import Consumer, check_consumers
 from batch_marts.impact.differences import differences
 from batch_marts.impact.facts import Revision
@@ -24,7 +23,7 @@ from batch_marts.impact.revisions import (
     trailers_since,
 )
 from batch_marts.impact.rules import breaches, owning, same_meanings, with_corrections
-from batch_marts.metrics import Metric
+from batch_marts.metrics import DAILY, Metric
 
 Built = Callable[[Prepared, Prepared, Path], Values]
 """Builds two revisions, in a folder, and says how their figures differ."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
-from batch_marts.catalogue import DAILY
 from batch_marts.impact.facts import Mart, MetricFacts, Revision, reads_of
 from batch_marts.impact.kinds import What
 from batch_marts.impact.meaning import ROWS, Input, digest_of
+from batch_marts.metrics import DAILY
 
 _BREAKING: Final[tuple[What, ...]] = (
     "mart_removed", "column_removed", "column_renamed", "column_retyped", "contract_loosened", "grain_changed",

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
 
-from batch_marts.catalogue import DAILY
 from batch_marts.consumers import Consumer, shown_mart
 from batch_marts.impact.meaning import (
     ROWS,
@@ -27,7 +26,7 @@ from batch_marts.impact.meaning import (
     source,
     understood,
 )
-from batch_marts.metrics import Metric
+from batch_marts.metrics import DAILY, Metric
 
 _MARTS: Final = "marts"
 _TOLD: Final = "__told"

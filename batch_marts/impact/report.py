@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from batch_marts.anomalies.owners import Owners
-from batch_marts.catalogue import DAILY
 from batch_marts.consumers import Consumer, channel_of, downstream
 from batch_marts.impact.differences import TOLD, Change, by_mart
 from batch_marts.impact.rules import Breach, owners_of, status_of
+from batch_marts.metrics import DAILY
 
 _GRAVE: Final = {"meaning_changed": "🔴 meaning changed", "meaning_corrected": "🟠 corrected", "deprecated": "🟠 goes"}
 _HARMLESS: Final = "⚪"

@@ -13,11 +13,10 @@ from datetime import date
 from typing import Final, Literal
 
 from batch_marts.anomalies.owners import PLATFORM, Owners
-from batch_marts.catalogue import DAILY
 from batch_marts.consumers import Consumer
 from batch_marts.impact.differences import Change, corrected
 from batch_marts.impact.facts import Revision
-from batch_marts.metrics import Metric
+from batch_marts.metrics import DAILY, Metric
 
 Rule = Literal["meaning", "breaking", "approval"]
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 import duckdb
 
 from batch_marts import builds
-from batch_marts.catalogue import DAILY
 from batch_marts.dbt import Finding, Project
 from batch_marts.experiments import events_of, load_experiments, settings_table
 from batch_marts.impact.report import Difference, Values
 from batch_marts.impact.revisions import Prepared
+from batch_marts.metrics import DAILY
 from batch_marts.pins import pin
 from batch_marts.refresh import Funnels, MartRules
 from sinks.warehouse import Warehouse

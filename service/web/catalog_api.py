@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import duckdb
 from fastapi import APIRouter, Query
 
-from batch_marts.catalogue import DAILY, Catalogue, Mart
-from batch_marts.metrics import Metric
+from batch_marts.catalogue import Catalogue, Mart
+from batch_marts.metrics import DAILY, Metric
 from batch_marts.trust import Known
 from service import trust
 from service.web import published

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batch_marts.catalogue import DAILY
 from batch_marts.changes import Coming, Reader
 from batch_marts.impact.kinds import What
+from batch_marts.metrics import DAILY
 from batch_marts.reads import ReadLog
 from service.web.models import KEY_HEADER
 from service.web.view import ServiceView

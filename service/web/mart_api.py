@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from batch_marts.builds import PUBLISHED
-from batch_marts.catalogue import DAILY, Catalogue
-from batch_marts.metrics import WHOLE, Metric
+from batch_marts.catalogue import Catalogue
+from batch_marts.metrics import DAILY, WHOLE, Metric
 from service.web import published
 from service.web.models import Problem
 from service.web.published import Published

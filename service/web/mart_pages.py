@@ -14,9 +14,8 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
-from batch_marts.catalogue import DAILY
 from batch_marts.experiments import Experiment
-from batch_marts.metrics import WHOLE
+from batch_marts.metrics import DAILY, WHOLE
 from service import experiments
 from service.trust import WORDS, told_of_mart, told_of_metric
 from service.web import catalog_api as catalog

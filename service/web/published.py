@@ -10,8 +10,8 @@ import duckdb
 
 from batch_marts import builds
 from batch_marts.builds import PUBLISHED, Build
-from batch_marts.catalogue import DAILY, Catalogue, Mart, Model
-from batch_marts.metrics import WHOLE, Metric
+from batch_marts.catalogue import Catalogue, Mart, Model
+from batch_marts.metrics import DAILY, WHOLE, Metric
 from service.web.rows import iso_utc, query_rows
 from stitchline.errors import StitchlineError
 

@@ -14,6 +14,7 @@ from batch_marts.dbt import ARTIFACTS
 from stitchline.errors import UsageError
 
 MART, BETWEEN = "model.stitchline.fct_sessions", "model.stitchline.int_sessions"
+TEST = "test.stitchline.unique_fct_sessions"
 
 
 def node(name: str, layer: str) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def node(name: str, layer: str) -> dict[str, Any]:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     nodes = {MART: node("fct_sessions", "marts"), BETWEEN: node("int_sessions", "intermediate")}
+    nodes[TEST] = node("unique_fct_sessions", "marts") | {"resource_type": "test"}  # it stands in the marts' folder
     built = {name: {"metadata": {"schema": "build_0003", "name": name.split(".")[-1]}} for name in nodes}
     told = {
         "manifest.json": {"metadata": {}, "nodes": nodes},
@@ -46,6 +48,7 @@ def test_marts_are_where_everybody_reads_them(source: Path, tmp_path: Path) -> N
     nodes = read(folder / "manifest.json")["nodes"]
     assert (nodes[MART]["schema"], nodes[MART]["relation_name"]) == ("marts", '"w"."marts"."fct_sessions"')
     assert nodes[BETWEEN] == node("int_sessions", "intermediate")
+    assert nodes[TEST]["schema"] == "build_0003"
     built = read(folder / "catalog.json")["nodes"]
     assert (built[MART]["metadata"]["schema"], built[BETWEEN]["metadata"]["schema"]) == ("marts", "build_0003")
     assert read(folder / "run_results.json")["results"][0]["status"] == "pass"

@@ -115,6 +115,7 @@ def test_the_project_keeps_the_policy_which_names_marts_that_lack_something(tmp_
     assert found == {
         ("check_model_description_populated", "dim_date"),
         ("check_model_has_contracts_enforced", "dim_channel"),
+        ("check_model_has_meta_keys", "dim_channel"),
         ("check_model_has_unique_test", "fct_ad_spend_daily"),
         ("check_model_column_description_populated", "mart_acquisition"),
         ("check_mart_has_business_test", "mart_acquisition"),
