@@ -249,12 +249,23 @@ def test_the_list_of_sessions_keeps_still_under_the_pointer(shop: Shop, open_pag
 def test_the_keyboard_reaches_everything(shop: Shop, open_page: Opener) -> None:
     page = open_page(shop)
     reached = []
-    for _ in range(26):
+    for _ in range(27):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("(e => (e.textContent.trim() || e.id).slice(0, 20))(document.activeElement)"))
-    ways = ["Overview", "Funnels", "Sessions", "Metrics", "Marts", "Experiments", "Spend", "Anomalies", "Health"]
-    assert reached[:13] == ["Skip to the numbers", "Stitchline", *ways, "id", "Show"]
-    assert reached[13:17] == ["Pause", "Which they are", "Take it apart", "Dead letters"]
+    ways = [
+        "Overview",
+        "Funnels",
+        "Sessions",
+        "Metrics",
+        "Marts",
+        "Trust",
+        "Experiments",
+        "Spend",
+        "Anomalies",
+        "Health",
+    ]
+    assert reached[:14] == ["Skip to the numbers", "Stitchline", *ways, "id", "Show"]
+    assert reached[14:18] == ["Pause", "Which they are", "Take it apart", "Dead letters"]
     assert "Anonymous" in reached
     assert "5e551033" in reached
 
