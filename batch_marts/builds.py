@@ -147,6 +147,19 @@ def drop_scratch(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f'drop schema "{name}" cascade')
 
 
+def columns(con: duckdb.DuckDBPyConnection, schema: str) -> dict[str, dict[str, str]]:
+    """Of each table of a build's schema the types of its columns, in their order."""
+    rows = con.execute(
+        "select table_name, column_name, data_type from duckdb_columns() where schema_name = ? "
+        "and database_name = current_database() order by table_name, column_index",
+        [schema],
+    ).fetchall()
+    found: dict[str, dict[str, str]] = {}
+    for table, column, data_type in rows:
+        found.setdefault(table, {})[column] = data_type
+    return found
+
+
 def tidy(con: duckdb.DuckDBPyConnection, build: Build, kept: int) -> None:
     """Drops builds beyond the `kept` that can be gone back to, and what only the making of `build` needed."""
     there = schemas(con)

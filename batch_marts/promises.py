@@ -68,16 +68,8 @@ def _why(one: Coming, waiting: list[AnnouncedChange]) -> str:
 
 
 def _columns(con: duckdb.DuckDBPyConnection, build: Build) -> Kept:
-    rows = con.execute(
-        "select table_name, column_name, data_type from duckdb_columns() where schema_name = ? "
-        "and database_name = current_database() order by table_name, column_index",
-        [build.build_schema],
-    ).fetchall()
-    found: Kept = {}
-    for table, column, data_type in rows:
-        if table in build.row_counts:
-            found.setdefault(table, {})[column] = data_type
-    return found
+    every = builds.columns(con, build.build_schema)
+    return {table: columns for table, columns in every.items() if table in build.row_counts}
 
 
 def _metrics(con: duckdb.DuckDBPyConnection, build: Build) -> set[str]:

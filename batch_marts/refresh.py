@@ -27,7 +27,7 @@ import pyarrow as pa
 from batch_marts import builds
 from batch_marts.builds import Build
 from batch_marts.dbt import PROJECT, Finding, Project, Stopped
-from batch_marts.experiments import events_of, load_experiments, settings_table
+from batch_marts.experiments import Experiment, events_of, load_experiments, settings_table
 from batch_marts.metrics import METRICS, load_metrics
 from batch_marts.pins import pin
 from batch_marts.policy import breaches
@@ -68,6 +68,10 @@ class MartRules:
     kept: int = KEPT
     variables: Mapping[str, Any] = field(default_factory=dict)
     """More of dbt's variables: what a shop calls its events, and so on; see dbt_project.yml."""
+
+    def variables_with(self, experiments: Sequence[Experiment]) -> dict[str, Any]:
+        """dbt's variables of any build that judges these `experiments`."""
+        return {"own_hosts": list(self.own_hosts), "experiment_events": events_of(experiments), **self.variables}
 
 
 FunnelDays = Callable[[duckdb.DuckDBPyConnection, str, datetime | None], str]
@@ -134,8 +138,7 @@ def refresh(
         kind: builds.Kind = "full" if changed_days is None else "incremental"
         build = record(replace(build, kind=kind, pin=pinned, settings=digest))
         project = reading.result()
-        variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), "experiment_events": events_of(experiments)}
-        variables |= rules.variables
+        variables = rules.variables_with(experiments)
         with warehouse.reader() as reader:
             variables |= {"build_id": build.build_id, "rows_schema": builds.rows_schema(reader, build)}
         if changed_days is not None and before is not None:

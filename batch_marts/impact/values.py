@@ -12,7 +12,7 @@ import duckdb
 
 from batch_marts import builds
 from batch_marts.dbt import Finding, Project
-from batch_marts.experiments import events_of, load_experiments, settings_table
+from batch_marts.experiments import load_experiments, settings_table
 from batch_marts.impact.report import Difference, Values
 from batch_marts.impact.revisions import Prepared
 from batch_marts.metrics import DAILY
@@ -54,8 +54,7 @@ def values_over(
             con.execute(f"create schema {_AFTER}")
             for table in _tables(con, _BEFORE):
                 con.execute(f'create table {_AFTER}."{table}" as from {_BEFORE}."{table}"')
-        variables: dict[str, Any] = {"own_hosts": list(rules.own_hosts), "experiment_events": events_of(experiments)}
-        variables |= rules.variables
+        variables = rules.variables_with(experiments)
         if failed := _build(warehouse, folder / "built before", _BEFORE, was, variables):
             raise StitchlineError(f"{was.revision.label} cannot be built over {warehouse.path}: {failed}")
         failed = _build(warehouse, folder / "built after", _AFTER, now, variables)
@@ -107,18 +106,11 @@ def _metrics(con: duckdb.DuckDBPyConnection) -> list[Difference]:
 
 def _marts(con: duckdb.DuckDBPyConnection, schema: str) -> dict[str, list[str]]:
     """The marts of a scratch schema, each with its columns of numbers."""
-    told = con.execute(
-        "select table_name, column_name, data_type from duckdb_columns() where schema_name = ? "
-        "and database_name = current_database() order by table_name, column_index",
-        [schema],
-    ).fetchall()
-    found: dict[str, list[str]] = {}
-    for table, column, data_type in told:
-        if not table.startswith(("pinned_", "stg_", "int_")):
-            columns = found.setdefault(table, [])
-            if data_type.startswith(_NUMBERS):
-                columns.append(column)
-    return found
+    return {
+        table: [column for column, data_type in columns.items() if data_type.startswith(_NUMBERS)]
+        for table, columns in builds.columns(con, schema).items()
+        if not table.startswith(("pinned_", "stg_", "int_"))
+    }
 
 
 def _tables(con: duckdb.DuckDBPyConnection, schema: str) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -37,9 +38,8 @@ def no_funnels(con: duckdb.DuckDBPyConnection, copies: str, since: object) -> st
 FUNNELS = Funnels(no_funnels, timedelta(), "")
 
 
-def small_project(folder: Path) -> MartRules:
-    """A project of seven marts, each of which says in every row in which round it was made."""
-    models = folder / "models" / "marts"
+def bare_project(folder: Path, *macros: str) -> None:
+    """A project with some of our macros, a policy that asks little, and no models yet."""
     for part in ("models/marts", "macros", "tests", "seeds", "checks"):
         (folder / part).mkdir(parents=True)
     told = yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))
@@ -50,8 +50,14 @@ def small_project(folder: Path) -> MartRules:
         "manifest_checks": [{"name": "check_model_names", "model_name_pattern": ".*_"}],
     }
     (folder / "policy.yml").write_text(yaml.safe_dump(policy), encoding="utf-8")
-    schema = (PROJECT / "macros" / "building.sql").read_text(encoding="utf-8")
-    (folder / "macros" / "building.sql").write_text(schema, encoding="utf-8")
+    for macro in macros:
+        shutil.copyfile(PROJECT / "macros" / macro, folder / "macros" / macro)
+
+
+def small_project(folder: Path) -> MartRules:
+    """A project of seven marts, each of which says in every row in which round it was made."""
+    models = folder / "models" / "marts"
+    bare_project(folder, "building.sql")
     (folder / "models" / "int_calendar.sql").write_text(
         "select '2026-01-01'::date as calendar_date, true as is_complete"
     )

@@ -176,7 +176,8 @@ def _check(warehouse: Warehouse, history: list[Chapter], asked: list[FunnelDefin
 
 def _clear(warehouse: Warehouse) -> None:
     with warehouse.transaction() as con:
-        con.execute(f"{TOLD_ANEW} delete from stream.events; delete from stream.forgotten")
+        con.execute(TOLD_ANEW)
+        con.execute("delete from stream.events; delete from stream.forgotten")
 
 
 def _write(warehouse: Warehouse, chapter: Chapter, before: Sequence[Override]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
 
+from tests.faults.waiting import until
 from tests.whole.runs import Log, Run, Serving, event
 
 
@@ -22,10 +22,7 @@ def status(run: Run) -> dict[str, Any]:
 
 def until_it_runs(run: Run) -> None:
     progress = run.warehouse.with_name(f"{run.warehouse.stem}.marts") / "progress.json"  # which is what `status` tells
-    deadline = time.monotonic() + 60
-    while not progress.exists() or json.loads(progress.read_text() or "{}").get("done", 0) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: progress.exists() and json.loads(progress.read_text() or "{}").get("done", 0) >= 3, 60)
 
 
 def test_beside_the_flow_and_killed_in_the_middle(kafka_run: Callable[..., Run]) -> None:

@@ -21,6 +21,7 @@ from slack_sdk.signature import SignatureVerifier
 
 from batch_marts.dbt import PROJECT
 from sinks.warehouse import Warehouse
+from tests.faults.waiting import until
 from tests.slack import TOKEN, SlackServer, slack_server
 from tests.whole.runs import Run
 
@@ -179,10 +180,7 @@ def test_the_tour(run: Run, branches: Branches, slack: SlackServer, tmp_path: Pa
     # Somebody presses "Seen".
     with run.serving() as service:
         press(service.url, next(one["notice_id"] for one in first["told"]), "grace")
-        deadline = time.monotonic() + 60
-        while "Seen by grace" not in words(slack.channel("marketing-alerts").top()[0].body):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: "Seen by grace" in words(slack.channel("marketing-alerts").top()[0].body), 60)
     listed = json.loads(run.command("marts", "announce", "--json"))
     assert sorted(one["owner"] for one in listed["not_seen"]) == ["platform", "product"]
     seen = next(one for one in listed["notices"] if one["owner"] == "marketing")

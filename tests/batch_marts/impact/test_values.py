@@ -15,7 +15,7 @@ import yaml
 from batch_marts import changes
 from batch_marts.anomalies.owners import load_owners
 from batch_marts.builds import Build, published
-from batch_marts.dbt import PROJECT, Finding
+from batch_marts.dbt import Finding
 from batch_marts.impact.compare import impact_since
 from batch_marts.impact.revisions import Places
 from batch_marts.impact.values import values_over
@@ -24,7 +24,7 @@ from batch_marts.promises import broken, findings
 from batch_marts.reads import ReadLog, put_down, reads
 from batch_marts.refresh import MartRules, RefreshFailed, refresh
 from sinks.warehouse import Warehouse
-from tests.batch_marts.test_publication import FUNNELS
+from tests.batch_marts.test_publication import FUNNELS, bare_project
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 ORDERS = """\
@@ -44,19 +44,7 @@ METRIC = {
 
 def project(folder: Path) -> MartRules:
     """Two marts and a calendar of two days, in a repository."""
-    for part in ("models/marts", "macros", "tests", "seeds", "checks"):
-        (folder / part).mkdir(parents=True)
-    told = yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))
-    told["models"] = {"stitchline": {"+materialized": "table"}}
-    (folder / "dbt_project.yml").write_text(yaml.safe_dump(told | {"seeds": {}}), encoding="utf-8")
-    policy = {
-        "dbt_artifacts_dir": "target",
-        "manifest_checks": [{"name": "check_model_names", "model_name_pattern": ".*_"}],
-    }
-    (folder / "policy.yml").write_text(yaml.safe_dump(policy), encoding="utf-8")
-    for macro in ("building.sql", "versions.sql"):
-        text = (PROJECT / "macros" / macro).read_text(encoding="utf-8")
-        (folder / "macros" / macro).write_text(text, encoding="utf-8")
+    bare_project(folder, "building.sql", "versions.sql")
     (folder / "models" / "int_calendar.sql").write_text(
         "select unnest(['2026-01-01'::date, '2026-01-02'::date]) as calendar_date, true as is_complete"
     )
