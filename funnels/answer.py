@@ -14,7 +14,7 @@ from funnels.definition import FunnelDefinition
 from funnels.passes import Ints
 from funnels.result import Bin, BreakdownResult, ConversionTimes, StepResult
 from funnels.rows import MICROSECOND, micros_of
-from funnels.tally import Tally, Times, bars, tally
+from funnels.tally import Counted, Tally, Times, bars, tally
 from funnels.walk import Entries
 
 NO_VALUE: Final = "(none)"
@@ -34,10 +34,18 @@ _SECONDS: Final = tuple(
 """How wide a bar may be: what people count time in."""
 
 
-def tally_of(entries: Entries, definition: FunnelDefinition, as_of: datetime | None) -> Tally:
-    """What became of the entries. Windows that reach `as_of` or further are open; all, without it."""
+def tally_of(
+    entries: Entries, definition: FunnelDefinition, as_of: datetime | None, counted: Counted | None = None
+) -> Tally:
+    """What became of the entries, which `counted` counts, if that was kept. Windows that reach `as_of` or further are
+    open; all, without it."""
     known = None if as_of is None else micros_of(as_of)
-    return tally(entries, _required(definition), definition.window // MICROSECOND, known)
+    return tally(entries, _required(definition), definition.window // MICROSECOND, known, counted)
+
+
+def nothing_counted(definition: FunnelDefinition) -> Counted:
+    """Counts the entries of `definition` as they come and go: none yet."""
+    return Counted(len(definition.steps), _required(definition), definition.window // MICROSECOND)
 
 
 def steps_of(told: Tally, definition: FunnelDefinition) -> tuple[StepResult, ...]:

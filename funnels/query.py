@@ -14,6 +14,7 @@ from funnels.answer import conversion_times, parts_of, steps_of, tally_of
 from funnels.definition import FunnelDefinition
 from funnels.result import FunnelResult, PreviousPeriod
 from funnels.rows import read_rows, rules_of, time_of
+from funnels.tally import Counted
 from funnels.walk import Entries, walk
 
 _AS_OF: Final = "select epoch_us(min(watermark)) from stream.progress"
@@ -50,9 +51,11 @@ def answer(
     definition: FunnelDefinition,
     as_of: datetime | None,
     previous: PreviousPeriod | None = None,
+    counted: Counted | None = None,
 ) -> FunnelResult:
-    """What `entries` say of `definition`; `shown` are the texts of the values' codes."""
-    told = tally_of(entries, definition, as_of)
+    """What `entries` say of `definition`; `shown` are the texts of the values' codes. `counted` counts the entries, if
+    it was kept."""
+    told = tally_of(entries, definition, as_of, counted)
     return FunnelResult(
         steps=steps_of(told, definition),
         as_of=as_of,

@@ -46,8 +46,6 @@ class Contents:
         self.moved = moved
         """The position in Moved up to which it was heard."""
         self.units = Units()
-        self._events = 0
-        """How many stream.events has, those of bots included."""
         self.next_row = 0
         """Of stream.events, which this knows up to there."""
         self.names = CodeBook()
@@ -104,24 +102,19 @@ class Contents:
         if not len(self.into):
             found = units.of_persons(persons)
             return found, units.person[found]
-        is_asked, has_others = np.zeros(self.person_count, np.bool_), np.zeros(self.person_count, np.bool_)
-        is_asked[persons] = True
-        has_others[self.into[self.merged]] = True
-        alone = persons[(self.into[persons] == persons) & ~has_others[persons]]
-        others = np.flatnonzero(has_others | (self.into != np.arange(self.person_count))).astype(np.int32)
-        others = others[is_asked[self.into[others]]]
+        joined = np.unique(np.concatenate([self.merged, self.into[self.merged]]))
+        alone = persons[~np.isin(persons, joined)]
+        others = joined[np.isin(self.into[joined], persons)]
         others = others[np.argsort(self.into[others], kind="stable")]
         found = units.of_persons(np.concatenate([alone, others]))
         return found, self.into[units.person[found]]
 
     # --- following the warehouse ---------------------------------------------------------------------------------
 
-    def follow(self, con: duckdb.DuckDBPyConnection, moment: Moment, moved: list[str]) -> None:
-        """Takes in what `con` sees at this `moment` and this does not know yet: events from `next_row` on, and what
+    def follow(self, con: duckdb.DuckDBPyConnection, moved: list[str]) -> None:
+        """Takes in what `con` sees and this does not know yet: events from `next_row` on, and what
         became known of the persons of the devices `moved`, of merges and of bots. Raises BeyondStore."""
-        grew = moment.events != self._events
-        parts = [self._arrived(arrival) for arrival in reading.arrivals(con, self.next_row)] if grew else []
-        self._events = moment.events
+        parts = [self._arrived(arrival) for arrival in reading.arrivals(con, self.next_row)]
         touched = self._moved(con, parts, moved)
         changed_bots = self._look_for_bots(con)
         changed_merges = self._look_for_merges(con)
@@ -297,17 +290,17 @@ class Contents:
         """Learns who counts to whom. Returns the persons of whom that changed, and to whom they counted before."""
         merges = reading.merges(con)
         before, was = self._merges, self.into
+        if all(np.array_equal(one, other) for one, other in zip(merges, before, strict=True)):
+            if len(was):
+                self.into = np.concatenate([was, np.arange(len(was), self.person_count, dtype=np.int32)])
+            return np.empty(0, np.int32)
         self._merges = merges
-        if len(merges[0]):
-            codes = self._persons.encode(merges[0])
-            into = self._persons.encode(merges[1])
+        codes, into = self._persons.encode(merges[0]), self._persons.encode(merges[1])
+        self.merged = codes
+        self.into = np.empty(0, np.int32)
+        if len(codes):
             self.into = np.arange(self.person_count, dtype=np.int32)
             self.into[codes] = into
-            self.merged = codes
-        else:
-            self.into = self.merged = np.empty(0, np.int32)
-        if all(np.array_equal(one, other) for one, other in zip(merges, before, strict=True)):
-            return np.empty(0, np.int32)
         now = self._counting(np.arange(self.person_count, dtype=np.int32))
         then = np.arange(self.person_count, dtype=np.int32)
         then[: len(was)] = was

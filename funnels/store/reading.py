@@ -26,7 +26,6 @@ select
     (select generation from stream.warehouse) as generation,
     (select count(*) from stream.forgotten) as forgotten,
     (select coalesce(bool_and(is_erased), true) from stream.forgotten) as is_erased,
-    (select count(*) from stream.events) as events,
     (select epoch_us(min(watermark)) from stream.progress) as as_of
 """
 
@@ -69,8 +68,6 @@ class Moment:
     forgotten: int
     is_erased: bool
     """Whether the file was written anew since somebody was forgotten; until then DuckDB may number rows anew."""
-    events: int
-    """How many there are, which DuckDB knows without reading them."""
     as_of: int | None
     """Microseconds since 1970."""
 
@@ -98,6 +95,12 @@ def moment(con: duckdb.DuckDBPyConnection) -> Moment:
     row = con.execute(_MOMENT).fetchone()
     assert row is not None
     return Moment(*row)
+
+
+def events(con: duckdb.DuckDBPyConnection) -> int:
+    """How many there are."""
+    (count,) = con.execute("select count(*) from stream.events").fetchone() or (0,)
+    return int(count)
 
 
 def arrivals(con: duckdb.DuckDBPyConnection, first: int) -> Iterator[Arrival]:

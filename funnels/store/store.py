@@ -168,7 +168,7 @@ class Store:
             self._give_up()
             return None
         try:
-            contents.follow(con, moment, moved)
+            contents.follow(con, moved)
             if contents.nbytes > self._limit:
                 raise BeyondStore(f"they take {contents.nbytes:,} bytes, {self._limit:,} are allowed")
         except (BeyondStore, MemoryError) as error:
@@ -214,10 +214,11 @@ class Store:
         moment = reading.moment(con)
         if not moment.is_erased:
             return None
-        if (needed := moment.events * EVENT_BYTES) > self._limit:
-            raise BeyondStore(f"{moment.events:,} events take about {needed:,} bytes, {self._limit:,} are allowed")
+        events = reading.events(con)
+        if (needed := events * EVENT_BYTES) > self._limit:
+            raise BeyondStore(f"{events:,} events take about {needed:,} bytes, {self._limit:,} are allowed")
         contents = Contents(moment, opening, position)
-        contents.follow(con, moment, [])
+        contents.follow(con, [])
         return contents
 
 

@@ -1,5 +1,6 @@
 """A funnel that is watched: of each subject what became of it is kept, and only those whose events changed are followed
-again. The counts are made of what is kept, each time anew, in a pass over the subjects that takes some milliseconds."""
+again. What adds up is kept too; quantiles, and whose window is over, a pass over the subjects tells each time, in some
+milliseconds."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from funnels.answer import nothing_counted
 from funnels.definition import FunnelDefinition
 from funnels.query import answer, run_funnel
 from funnels.result import FunnelResult
@@ -47,6 +49,7 @@ class Watched:
         self._reached: Ints = np.empty(0, np.int64)
         self._at: Ints = np.empty((0, self._rules.steps), np.int64)
         self._values: Codes = np.empty(0, np.int32)
+        self._counted = nothing_counted(definition)
 
     @classmethod
     def keeps(cls, definition: FunnelDefinition) -> bool:
@@ -69,7 +72,8 @@ class Watched:
                 return None
             self._take_in(looking)
             as_of, shown = looking.as_of, list(looking.looked_up.shown)
-        return answer(self._entries(), shown, self.definition, None if as_of is None else time_of(as_of))
+        known = None if as_of is None else time_of(as_of)
+        return answer(self._entries(), shown, self.definition, known, counted=self._counted)
 
     def _entries(self) -> Entries:
         """What is kept; without a breakdown together with those who never began, as leaving them out takes longer."""
@@ -77,18 +81,23 @@ class Watched:
             nowhere = np.empty(0, np.int64)
             subjects = np.empty(0, np.uint64)
             return Entries(subjects, self._began, self._reached, self._at, self._values, nowhere, nowhere)
-        some = np.flatnonzero(self._reached)
+        return self._of_subjects(np.flatnonzero(self._reached))
+
+    def _of_subjects(self, some: npt.NDArray[np.integer]) -> Entries:
         kept = (self._began[some], self._reached[some], self._at[some], self._values[some])
-        return Entries(some.astype(np.uint64), *kept, some, some)
+        return Entries(some.astype(np.uint64), *kept, some.astype(np.int64), some.astype(np.int64))
 
     def _take_in(self, looking: Looking) -> None:
         changed = looking.changed_since(self._version) if self._of is looking.contents else None
+        self._of = None  # until it is all there: a question that took too long is ended in the middle
         self._make_room(looking.subject_count)
         if changed is None:
             self._reached[:] = 0
             self._at[:] = NEVER
+            self._counted = nothing_counted(self.definition)
             entries = looking.all(self._rules)
         else:
+            self._counted.add(self._of_subjects(changed), sign=-1)
             self._reached[changed] = 0
             self._at[changed] = NEVER
             entries = looking.some(changed, self._rules)
@@ -98,6 +107,7 @@ class Watched:
         self._reached[places] = entries.reached
         self._at[places] = entries.at
         self._values[places] = entries.values
+        self._counted.add(entries)
         self._of, self._version = looking.contents, looking.contents.version
 
     def _make_room(self, subjects: int) -> None:
