@@ -165,7 +165,9 @@ def _told(told: dict[str, Any]) -> None:
         out.print("There is nothing to announce that those downstream were not told before.")
         return
     for one in told["told"]:
-        out.print(f"{plain(one['owner'])}, in {plain(one['channel'])}: {len(one['changes'])} changes.", soft_wrap=True)
+        out.print(
+            f"{plain(one['owner'])}, in {plain(one['channel'])}: {_changes(len(one['changes']))}.", soft_wrap=True
+        )
         for change in one["changes"]:
             out.print(f"  {plain(change['says'])} From {change['in_force_at'][:10]}.", soft_wrap=True)
     if not told["in_slack"]:
@@ -176,13 +178,14 @@ def _announced(told: dict[str, Any]) -> None:
     if not told["notices"]:
         out.print("Nothing was announced yet: `stitchline marts announce --base REV` does.")
         return
-    out.print(f"{len(told['pending'])} changes are announced and not in force yet.")
+    pending = len(told["pending"])
+    out.print(f"{_changes(pending)} {'is' if pending == 1 else 'are'} announced and not in force yet.")
     for one in told["pending"]:
         out.print(f"  {one['in_force_at'][:10]}  {plain(one['says'])} ({one['change_id']})", soft_wrap=True)
     for one in told["notices"]:
         seen = f"seen by {plain(one['seen_by'])}" if one["seen_by"] else "[bold]not seen yet[/bold]"
         who = f"{plain(one['owner'])}, in {plain(one['channel'])}"
-        out.print(f"{one['told_at'][:10]}  {who}: {len(one['changes'])} changes, {seen}", soft_wrap=True)
+        out.print(f"{one['told_at'][:10]}  {who}: {_changes(len(one['changes']))}, {seen}", soft_wrap=True)
 
 
 def _consumers(told: dict[str, Any]) -> None:
@@ -195,3 +198,7 @@ def _consumers(told: dict[str, Any]) -> None:
         out.print(f"\n{len(told['proposed'])} more read marts and are not declared; --yaml writes them down:")
         for one in told["proposed"]:
             out.print(f"{plain(one['name'])}: {plain(one['description'])}", soft_wrap=True)
+
+
+def _changes(count: int) -> str:
+    return "1 change" if count == 1 else f"{count} changes"

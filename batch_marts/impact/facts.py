@@ -219,12 +219,15 @@ def _is_mart(node: Mapping[str, Any]) -> bool:
 
 
 def _mart(node: Mapping[str, Any], tests: _Tests) -> Mart:
+    name, description = node["alias"].lower(), node.get("description") or ""
+    if name == DAILY:  # what each metric means follows, and the metrics are compared themselves
+        description = description.partition("**")[0]
     return Mart(
-        name=node["alias"].lower(),
-        model=node["alias"].lower(),
+        name=name,
+        model=name,
         version=int(node.get("version") or 1),
         file=node["original_file_path"],
-        description=_flat(node.get("description") or ""),
+        description=_flat(description),
         columns={
             str(column["name"]).lower(): Column(
                 str(column.get("data_type") or "").lower(), _flat(column.get("description") or "")

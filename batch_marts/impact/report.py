@@ -15,6 +15,10 @@ from batch_marts.metrics import DAILY
 _GRAVE: Final = {"meaning_changed": "🔴 meaning changed", "meaning_corrected": "🟠 corrected", "deprecated": "🟠 goes"}
 _HARMLESS: Final = "⚪"
 _ROWS: Final = 20
+_WIDE: Final = 160
+"""Characters of a cell."""
+_LEAD: Final = 40
+"""Characters that are shown of what long texts have in common, before they part."""
 """Values of a metric that a report lists."""
 
 
@@ -134,8 +138,9 @@ def _row(impact: Impact, one: Change) -> str:
     sign = "🔴 breaking: " if one.is_breaking else f"{_HARMLESS} "
     what = _GRAVE.get(one.what) or f"{sign}{one.what.replace('_', ' ')}"
     told = ", ".join(dict.fromkeys(f"{each.owner} ({each.label})" for each in impact.downstream(one)))
-    cells = (f"`{one.about}`", what, one.before, one.after, " or ".join(owners_of(one, impact.owned)), told)
-    return f"| {' | '.join(_cell(cell or '', 160) for cell in cells)} |"
+    before, after = _apart(one.before or "", one.after or "")
+    cells = (f"`{one.about}`", what, before, after, " or ".join(owners_of(one, impact.owned)), told)
+    return f"| {' | '.join(_cell(cell or '', _WIDE) for cell in cells)} |"
 
 
 def _details(changes: Iterable[Change]) -> list[str]:
@@ -177,6 +182,13 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.2f}"
+
+
+def _apart(before: str, after: str) -> tuple[str, str]:
+    """Two long texts from a little before where they part."""
+    alike = next((at for at, (one, other) in enumerate(zip(before, after, strict=False)) if one != other), len(before))
+    start = alike - _LEAD if alike > 2 * _LEAD and max(len(before), len(after)) > _WIDE else 0
+    return (before, after) if not start else (f"…{before[start:]}", f"…{after[start:]}")
 
 
 def _cell(text: str, most: int = 2000) -> str:

@@ -316,4 +316,4 @@ def _months(rows: Sequence[Row]) -> list[Row]:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)

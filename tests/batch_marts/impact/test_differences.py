@@ -12,6 +12,7 @@ from batch_marts.anomalies.owners import load_owners
 from batch_marts.consumers import downstream
 from batch_marts.impact.differences import Change, differences
 from batch_marts.impact.facts import Revision
+from batch_marts.impact.report import Impact, as_markdown
 from batch_marts.impact.rules import (
     Breach,
     breaches,
@@ -235,3 +236,12 @@ def test_who_owns_what() -> None:
     assert owned["fct_named"] == ["growth"]
     assert owned["mart_daily_metrics"] == ["finance", "product"]
     assert owned["orders"] == ["product"]
+
+
+def test_long_texts_are_shown_where_they_part() -> None:
+    long = "One row per order of the shop. " * 9
+    was, now = revision(description=f"{long}In euros."), revision(description=f"{long}In US dollars.")
+    report = as_markdown(Impact("a", "b", differences(was, now), [], [], OWNED, load_owners()))
+    (row,) = [line for line in report.splitlines() if "description changed" in line]
+    assert "of the shop. In euros. |" in row
+    assert "of the shop. In US dollars. |" in row
