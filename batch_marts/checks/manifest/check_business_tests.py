@@ -19,4 +19,6 @@ def check_mart_has_business_test(model: Any, ctx: Any) -> None:
     for test in ctx.tests:
         if "business" in (getattr(test, "tags", None) or []) and model.unique_id in test.depends_on.nodes:
             return
-    fail(f"`{model.name}` has no business test: write one in tests/, tagged `business`, that reads it.")
+    version = getattr(model, "version", None)
+    named = f"'{model.name}'" if version is None else f"'{model.name}', v={version}"
+    fail(f"`{model.alias}` has no business test: write one in tests/, tagged `business`, that reads ref({named}).")
