@@ -12,13 +12,13 @@ from typing import Any, Final, Literal
 import yaml
 
 from batch_marts.metrics import DAILY, Metric, load_metrics
+from batch_marts.refs import REF, refs_in, shown_mart
 from batch_marts.search import Document, Index
 from stitchline.errors import DefinitionError
 
 Layer = Literal["source", "staging", "intermediate", "marts"]
 
 _LAYERS: Final[tuple[Layer, ...]] = ("staging", "intermediate", "marts")
-_REF: Final = re.compile(r"\bref\(\s*['\"](\w+)['\"]\s*\)")
 _SOURCE: Final = re.compile(r"\bsource\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
 _WEIGHTS: Final = {"called": 4.0, "synonyms": 3.0, "owner": 2.0, "says": 1.0}
 """How much a word counts that is in what something is called, in what else people call it, and so on."""
@@ -71,6 +71,8 @@ class Catalogue:
     marts: Mapping[str, Mart]
     metrics: Mapping[str, Metric]
     models: Mapping[str, Model]
+    latest: Mapping[str, int]
+    """Of the models that have versions, the one that is meant by the name alone."""
     _metric_index: Index = field(repr=False, compare=False)
     _mart_index: Index = field(repr=False, compare=False)
 
@@ -99,7 +101,7 @@ class Catalogue:
 
     def behind(self, metric: Metric) -> list[Model]:
         """Everything that a metric is worked out from, the nearest first."""
-        direct = [self.models[name] for name in reads_of(metric, self.metrics) if name in self.models]
+        direct = [self.models[name] for name in self.read_for(metric) if name in self.models]
         return direct + self.made_from(*(model.name for model in direct))
 
     def read_by(self, name: str) -> list[Model]:
@@ -108,17 +110,20 @@ class Catalogue:
 
     def metrics_of(self, mart: str) -> list[Metric]:
         """The metrics that are worked out from this mart directly."""
-        return [metric for metric in self.metrics.values() if mart in reads_of(metric, self.metrics)]
+        return [metric for metric in self.metrics.values() if mart in self.read_for(metric)]
+
+    def read_for(self, metric: Metric) -> tuple[str, ...]:
+        """The models that a metric is worked out from; of a ratio those of both its parts."""
+        return _reads_of(metric, self.metrics, self.latest)
 
     def _reads(self, name: str) -> tuple[str, ...]:
         return self.models[name].reads if name in self.models else ()
 
 
-def reads_of(metric: Metric, metrics: Mapping[str, Metric]) -> tuple[str, ...]:
-    """The models that a metric is worked out from; of a ratio those of both its parts."""
+def _reads_of(metric: Metric, metrics: Mapping[str, Metric], latest: Mapping[str, int]) -> tuple[str, ...]:
     if metric.ratio is not None:
-        return tuple(dict.fromkeys(read for part in metric.ratio for read in reads_of(metrics[part], metrics)))
-    return tuple(dict.fromkeys(_REF.findall(metric.value or "")))
+        return tuple(dict.fromkeys(read for part in metric.ratio for read in _reads_of(metrics[part], metrics, latest)))
+    return tuple(refs_in(metric.value or "", latest))
 
 
 def load_catalogue(project: Path, metrics: Path) -> Catalogue:
@@ -137,51 +142,80 @@ def load_catalogue(project: Path, metrics: Path) -> Catalogue:
 @lru_cache(maxsize=4)
 def _loaded(project: Path, metrics: Path, state: tuple[tuple[str, int], ...]) -> Catalogue:
     known = {metric.shown_as: metric for metric in load_metrics(metrics)}
-    models = {model.name: model for model in _models(project)}
-    every = (read for metric in known.values() for read in reads_of(metric, known))
+    described = [*_described(project)]
+    latest = {told["name"]: _latest(told) for told in described if told.get("versions")}
+    models = {model.name: model for model in _models(project, latest)}
+    read = {name: _reads_of(metric, known, latest) for name, metric in known.items()}
+    every = (name for some in read.values() for name in some)
     models[DAILY] = Model(DAILY, "marts", tuple(dict.fromkeys([*every, "int_calendar"])))
-    for name in sorted({read for model in models.values() for read in model.reads if "." in read}):
+    for name in sorted({name for model in models.values() for name in model.reads if "." in name}):
         models[name] = Model(name, "source", ())
-    marts = {mart.name: mart for mart in _marts(project)}
-    of_mart = {name: [one for one in known.values() if name in reads_of(one, known)] for name in marts}
+    business = _business_tests(project, latest)
+    marts = {mart.name: mart for told in described for mart in _marts(told, business)}
+    of_mart = {name: [known[metric] for metric, some in read.items() if name in some] for name in marts}
     return Catalogue(
         marts,
         known,
         models,
+        latest,
         Index([_metric_document(metric) for metric in known.values()], _WEIGHTS),
         Index([_mart_document(mart, of_mart[mart.name]) for mart in marts.values()], _WEIGHTS),
     )
 
 
-def _models(project: Path) -> Iterator[Model]:
+def _models(project: Path, latest: Mapping[str, int]) -> Iterator[Model]:
     for layer in _LAYERS:
         for file in sorted((project / "models" / layer).glob("*.*")):
             if file.suffix in (".sql", ".py"):
                 text = file.read_text(encoding="utf-8")
-                reads = _REF.findall(text) + [f"{schema}.{table}" for schema, table in _SOURCE.findall(text)]
+                reads = refs_in(text, latest) + [f"{schema}.{table}" for schema, table in _SOURCE.findall(text)]
                 yield Model(file.stem, layer, tuple(dict.fromkeys(reads)))
 
 
-def _marts(project: Path) -> Iterator[Mart]:
-    business = _business_tests(project)
+def _described(project: Path) -> Iterator[dict[str, Any]]:
+    """What the project says of each mart."""
     for file in sorted((project / "models" / "marts").glob("*.yml")):
         try:
             told = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DefinitionError(f"{file} cannot be read: {error}", source=file) from error
-        for model in (told or {}).get("models") or []:
-            question, rest = _question(_without_macros(model.get("description") or ""))
-            yield Mart(
-                name=model["name"],
-                question=question,
-                description=rest,
-                owner=((model.get("config") or {}).get("meta") or {}).get("owner"),
-                columns=tuple(_column(column) for column in model.get("columns") or ()),
-                tests=tuple(
-                    [said for test in model.get("data_tests") or () for said in _of_table(test)]
-                    + business.get(model["name"], [])
-                ),
-            )
+        yield from (told or {}).get("models") or []
+
+
+def _latest(told: Mapping[str, Any]) -> int:
+    """The version of a mart that is meant by its name alone."""
+    return int(told.get("latest_version") or max(int(version["v"]) for version in told["versions"]))
+
+
+def _marts(told: Mapping[str, Any], business: Mapping[str, list[str]]) -> Iterator[Mart]:
+    """A mart, or each of its versions, which says only what it has otherwise."""
+    for version in told.get("versions") or [{}]:
+        name = shown_mart(told["name"], version.get("v"))
+        question, rest = _question(_without_macros(version.get("description") or told.get("description") or ""))
+        columns = told.get("columns") or []
+        if "columns" in version:
+            columns = [*_columns_of(version["columns"], columns)]
+        tests = told.get("data_tests") if "data_tests" not in version else version["data_tests"]
+        yield Mart(
+            name=name,
+            question=question,
+            description=rest,
+            owner=((told.get("config") or {}).get("meta") or {}).get("owner"),
+            columns=tuple(_column(column) for column in columns),
+            tests=tuple([said for test in tests or () for said in _of_table(test)] + business.get(name, [])),
+        )
+
+
+def _columns_of(version: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    """The columns of a version: those of all versions that it includes and does not exclude, and its own."""
+    own = {column["name"] for column in version if "name" in column}
+    for column in version:
+        if "name" in column:
+            yield column
+            continue
+        included, excluded = column.get("include", "all"), [*(column.get("exclude") or ()), *own]
+        every = included in ("all", "*")
+        yield from (one for one in columns if (every or one["name"] in included) and one["name"] not in excluded)
 
 
 def _question(description: str) -> tuple[str, str]:
@@ -223,8 +257,8 @@ def _of_column(test: Any) -> str:
         case "not_null":
             return "never null"
         case "relationships":
-            found = _REF.search(str(told.get("to", "")))
-            return f"is in {found[1] if found else told.get('to')}.{told.get('field')}"
+            found = REF.search(str(told.get("to", "")))
+            return f"is in {shown_mart(*found.groups()) if found else told.get('to')}.{told.get('field')}"
         case "accepted_values":
             return f"one of {', '.join(map(str, told.get('values', ())))}"
     return name.replace("_", " ")
@@ -242,12 +276,12 @@ def _of_table(test: Any) -> Iterator[str]:
             yield name.replace("_", " ")
 
 
-def _business_tests(project: Path) -> dict[str, list[str]]:
+def _business_tests(project: Path, latest: Mapping[str, int]) -> dict[str, list[str]]:
     """By mart, what the business knows to be true of it: the names of the tests, which are sentences."""
     found: dict[str, list[str]] = {}
     for file in sorted((project / "tests").glob("*.sql")):
         text = file.read_text(encoding="utf-8")
-        for model in dict.fromkeys(_REF.findall(text)):
+        for model in refs_in(text, latest):
             found.setdefault(model, []).append(file.stem.replace("_", " "))
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from batch_marts.anomalies.owners import Owners, Text, channel_name
 from batch_marts.metrics import DAILY
+from batch_marts.refs import REF, shown_mart
 from stitchline.definition_files import read_definitions
 from stitchline.definitions import Part
 from stitchline.errors import DefinitionError
@@ -20,13 +20,11 @@ from stitchline.errors import DefinitionError
 EXPOSURES: Final = Path("models", "marts", "exposures.yml")
 """Where a project has them."""
 
-_REF: Final = re.compile(r"ref\(\s*['\"](\w+)['\"]\s*(?:,\s*(?:v|version)\s*=\s*(\d+)\s*)?\)")
-
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 
 
 def _refs(text: str) -> str:
-    if not _REF.fullmatch(text.strip()):
+    if not REF.fullmatch(text.strip()):
         raise ValueError(f"{text!r} is no mart: write ref('mart_daily_metrics')")
     return text.strip()
 
@@ -96,15 +94,6 @@ class Consumer:
         return column is None or not listed or column in listed
 
 
-def shown_mart(name: str, version: str | int | None = None) -> str:
-    """The name in the schema marts of a version of a model: the first one has its name alone.
-
-    >>> shown_mart("dim_person"), shown_mart("dim_person", 1), shown_mart("dim_person", 2)
-    ('dim_person', 'dim_person', 'dim_person_v2')
-    """
-    return name if version is None or str(version) == "1" else f"{name}_v{version}"
-
-
 def load_consumers(project: Path, more: Path | None = None) -> list[Consumer]:
     """The consumers that a project names, and those of a file beside it, by name.
 
@@ -164,7 +153,7 @@ def exposures_yaml(proposed: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _consumer(one: _Exposure) -> Consumer:
-    refs = (_REF.fullmatch(text) for text in one.depends_on)
+    refs = (REF.fullmatch(text) for text in one.depends_on)
     return Consumer(
         name=one.name,
         label=one.label or one.name,

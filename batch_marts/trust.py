@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import Final, Literal
 
 from batch_marts.builds import Build
-from batch_marts.catalogue import Catalogue, reads_of
+from batch_marts.catalogue import Catalogue
 from batch_marts.changes import AnnouncedChange
 from batch_marts.dbt import Finding
 from batch_marts.metrics import DAILY, Metric
@@ -114,7 +114,7 @@ def standing_of_metric(known: Known, catalogue: Catalogue, metric: Metric) -> St
     """How a metric stands: by what it is worked out from, and by what is out of range of itself and of its parts."""
     behind = {DAILY, *(model.name for model in catalogue.behind(metric))}
     metrics = {metric.shown_as, *(metric.ratio or ())}
-    read = reads_of(metric, catalogue.metrics)
+    read = catalogue.read_for(metric)
     pending = [one for one in known.pending if one.metric in metrics or (one.metric is None and one.mart in read)]
     return _standing(known, behind, metrics, pending)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path, PurePosixPath
 
-import yaml
-
 from batch_marts.anomalies.owners import load_owners
-from batch_marts.catalogue import load_catalogue, reads_of
+from batch_marts.catalogue import load_catalogue
 from batch_marts.consumers import load_consumers
 from batch_marts.dbt import PROJECT
 from batch_marts.impact.code_owners import code_owners
@@ -22,15 +20,10 @@ def current() -> str:
     """What the file has to say."""
     catalogue = load_catalogue(PROJECT, METRICS)
     metrics = catalogue.metrics
-    reads = {name: reads_of(one, metrics) for name, one in metrics.items()}
-    owned = owning(metrics.values(), load_consumers(PROJECT), reads, _named_owners())
+    reads = {name: catalogue.read_for(one) for name, one in metrics.items()}
+    named = {name: mart.owner for name, mart in catalogue.marts.items()}
+    owned = owning(metrics.values(), load_consumers(PROJECT), reads, named)
     return code_owners(PurePosixPath("batch_marts"), catalogue.marts, owned, load_owners())
-
-
-def _named_owners() -> dict[str, str | None]:
-    """By mart, the owner that its `meta` names."""
-    models = yaml.safe_load((PROJECT / "models" / "marts" / "marts.yml").read_text(encoding="utf-8"))["models"]
-    return {one["name"]: ((one.get("config") or {}).get("meta") or {}).get("owner") for one in models}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
 
-from batch_marts.consumers import Consumer, shown_mart
+from batch_marts.consumers import Consumer
 from batch_marts.impact.meaning import (
     ROWS,
     Input,
@@ -334,4 +334,4 @@ def _day(told: Any) -> date | None:
     return datetime.fromisoformat(str(told).replace("Z", "+00:00")).date()
 
 
-__all__ = ["Column", "Mart", "MetricFacts", "Revision", "facts", "library_digest", "reads_of", "shown_mart"]
+__all__ = ["Column", "Mart", "MetricFacts", "Revision", "facts", "library_digest", "reads_of"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from batch_marts.search import Document, Index
 from stitchline.errors import DefinitionError
 
 QUESTIONS = yaml.safe_load((Path(__file__).parents[1] / "data" / "questions.yml").read_text())["questions"]
+
+
+VERSIONS = """\
+    latest_version: 1
+    versions:
+      - {v: 1, defined_in: mart_acquisition, deprecation_date: 2027-03-31}
+      - v: 2
+        columns: [{include: all, exclude: [cac_usd]}, {name: cost_of_customer_usd, data_type: double, description: …}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +128,34 @@ def test_several_may_search_at_once(catalogue: Catalogue) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(catalogue.metrics_about, ["customer cost"] * 16))
     assert {tuple(one.shown_as for one in each) for each in found} == {tuple(one.shown_as for one in found[0])}
+
+
+def test_versions_of_a_mart_stand_beside_each_other(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    marts = project / "models" / "marts"
+    text = (marts / "marts.yml").read_text()
+    begin = text.index("    config:", text.index("- name: mart_acquisition\n"))
+    (marts / "marts.yml").write_text(text[:begin] + VERSIONS + text[begin:])
+    shutil.copy(marts / "mart_acquisition.sql", marts / "mart_acquisition_v2.sql")
+    tests = project / "tests"
+    told = (tests / "revenue_is_that_of_the_events.sql").read_text()
+    (tests / "revenue_holds.sql").write_text(told.replace("'mart_acquisition'", "'mart_acquisition', v=2"))
+
+    found = load_catalogue(project, METRICS)
+
+    first, second = found.marts["mart_acquisition"], found.marts["mart_acquisition_v2"]
+    assert [column.name for column in second.columns] == [
+        *(column.name for column in first.columns if column.name != "cac_usd"),
+        "cost_of_customer_usd",
+    ]
+    assert (second.question, second.owner) == (first.question, first.owner)
+    assert "revenue is that of the events" in first.tests
+    assert "revenue is that of the events" not in second.tests
+    assert "revenue holds" in second.tests
+    assert second in found.marts_about("what does a new customer cost")
+    assert found.made_from("mart_acquisition_v2") == found.made_from("mart_acquisition")
+    assert found.latest == {"mart_acquisition": 1}
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
