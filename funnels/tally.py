@@ -25,6 +25,8 @@ _MANY: Final = 100_000
 """More entries than that are counted on all cores."""
 _QUANTILES: Final = (0.5, 0.9, 1.0)
 """Of the last one, the longest."""
+_BARS: Final = 64
+"""How many bars are kept, more than there are: what took longer is in none, until they are made wider."""
 _KINDS: Final = 4096
 """How many spans of time are told apart at first, at most; each is a power of two of microseconds."""
 
@@ -66,10 +68,20 @@ class Counted:
         for place in range(1, steps):
             before[place] = max(step for step in required if step < place)
         self.rules = (before, required[-1], (window // _KINDS).bit_length())
+        self._width = 1
+        self._bars: Ints = np.zeros(0, np.int64)
 
     def add(self, entries: Entries, sign: int = 1) -> None:
         """Counts `entries` too; no more, if `sign` is −1."""
-        _count(entries.began, entries.reached, entries.at, self.rules, sign, self.reached, self.kinds)
+        counts = (self.reached, self.kinds, self._bars)
+        _count(entries.began, entries.reached, entries.at, self.rules, self._width, sign, counts)
+
+    def bars(self, entries: Entries, width: int, longest: int) -> Ints:
+        """As `bars` to the last step that may not be left out. `entries` are all that are counted; they are looked at
+        if another width was asked for before."""
+        if width != self._width or not len(self._bars):
+            self._width, self._bars = width, bars(entries, self.rules[1], width, width * (_BARS - 1))
+        return self._bars[: longest // width + 1]
 
 
 def tally(
@@ -97,7 +109,8 @@ def tally(
 
 
 def bars(entries: Entries, last: int, width: int, longest: int) -> Ints:
-    """How many took how long from their first event to the step `last`: from 0 on, by `width` microseconds."""
+    """How many took how long from their first event to the step `last`: from 0 on, by `width` microseconds, up to
+    `longest`."""
     parts = _in_parts(entries)
     counts: Ints = np.zeros((len(parts), longest // width + 1), np.int64)
     with ThreadPoolExecutor(len(parts)) as threads:
@@ -186,8 +199,11 @@ def _look(entries: Entries, counted: Counted, open_from: int, wanted: list[_Want
 
 
 @compiled
-def _count(began: Ints, reached: Ints, at: Ints, rules: tuple[Any, ...], sign: int, counts: Ints, kinds: Ints) -> None:
+def _count(
+    began: Ints, reached: Ints, at: Ints, rules: tuple[Any, ...], width: int, sign: int, out: tuple[Ints, Ints, Ints]
+) -> None:
     before, last, shift = rules
+    counts, kinds, by_width = out
     for row in range(len(began)):
         if reached[row] == 0:
             continue
@@ -198,7 +214,10 @@ def _count(began: Ints, reached: Ints, at: Ints, rules: tuple[Any, ...], sign: i
             if step:
                 kinds[step, (at[row, step] - at[row, before[step]]) >> shift] += sign
         if last and at[row, last] != NEVER:
-            kinds[0, (at[row, last] - began[row]) >> shift] += sign
+            took = at[row, last] - began[row]
+            kinds[0, took >> shift] += sign
+            if took < width * len(by_width):
+                by_width[took // width] += sign
 
 
 @compiled
@@ -241,5 +260,6 @@ def _is_in(took: int, spans: Ints) -> np.bool_:
 @compiled
 def _bars(began: Ints, at: Ints, last: int, width: int, counts: Ints) -> None:
     for row in range(len(began)):
-        if at[row, last] != NEVER:
-            counts[(at[row, last] - began[row]) // width] += 1
+        took = at[row, last] - began[row]
+        if at[row, last] != NEVER and took < width * len(counts):
+            counts[took // width] += 1

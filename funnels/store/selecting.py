@@ -35,6 +35,8 @@ class LookedUp:
 
     def __init__(self, definition: FunnelDefinition) -> None:
         self.names = _looked_up(definition)
+        self._asked = sorted({match.event for match in _matches(definition)})
+        self._hashes: dict[str, int] = {}
         self.shown: list[str] = []
         """The text of each code of a value."""
         self.next_row = 0
@@ -75,6 +77,12 @@ class LookedUp:
                     getattr(self, name)[rows[known]] = batch[name].to_numpy(zero_copy_only=False)[known]
         self.next_row = end
 
+    def hashes_of_names(self, con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+        """All names that the definition asks for, as the store has them."""
+        if not self._hashes:
+            self._hashes = dict(zip(self._asked, reading.hashes(con, self._asked).tolist(), strict=True))
+        return self._hashes
+
     def _grow(self, size: int) -> None:
         for name in self._columns:
             held = "values" if name == "value" else name
@@ -110,8 +118,9 @@ def select(
     con: duckdb.DuckDBPyConnection, contents: Contents, definition: FunnelDefinition, looked_up: LookedUp
 ) -> Selection:
     """What of `contents` belongs to `definition`. `looked_up` follows as far."""
-    names = sorted({match.event for match in _matches(definition)})
-    codes = dict(zip(names, contents.names.find(reading.hashes(con, names)).tolist(), strict=True))
+    hashes = looked_up.hashes_of_names(con)
+    names = [*hashes]
+    codes = dict(zip(names, contents.names.find(np.array([*hashes.values()], np.uint64)).tolist(), strict=True))
     fills, voids = np.zeros(len(contents.names), np.int64), np.zeros(len(contents.names), np.int64)
     is_looked_up = np.zeros(len(contents.names), np.bool_)
     for name, code in codes.items():
