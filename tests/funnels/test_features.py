@@ -11,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funnels import FunnelDefinition
+from tests.crowds import PROVE
 from tests.funnels import reference
 from tests.funnels.crowd import FEATURES, LAST, definition, subject, together
 from tests.funnels.test_property import answered, expected
 from tests.funnels.worlds import World, at, fill
 
-SUBJECTS = 200
+SUBJECTS = 1000 if PROVE else 200
 """To an example."""
 
-MANY = settings(max_examples=settings().max_examples // 20)
+MANY = settings(max_examples=settings().max_examples * 10 // SUBJECTS)
 """5,000 subjects a feature, or a million in the long form."""
 
 FEW = settings(max_examples=settings().max_examples // 20)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from funnels.retention import RetentionDefinition, run_retention
 from funnels.trends import TrendDefinition, run_trend
 from stitchline.errors import DefinitionError
-from tests.funnels.test_features import MANY
+from tests.funnels.test_features import FEW
 from tests.funnels.worlds import Event, World, alone, fill
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -121,7 +121,7 @@ def test_the_event_itself_is_no_coming_back(con: duckdb.DuckDBPyConnection) -> N
     assert retention(con, world, **rules, since="2025-06-02", until="2025-06-02") == [(2, (1, 0))]
 
 
-@MANY
+@FEW
 @given(seed=st.integers(0, 2**32))
 def test_against_loops(con: duckdb.DuckDBPyConnection, seed: int) -> None:
     """200 subjects over some days: every count, one event at a time."""
