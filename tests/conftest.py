@@ -46,7 +46,7 @@ settings.load_profile(PROVE if os.environ.get("STITCHLINE_PROVE") == "1" else "d
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` is: one more than there are cores, for many tests wait most of their time; and not more than four,
-    because each has a Kafka of its own."""
+    because each has a Redis and a browser of its own."""
     return min((os.cpu_count() or 1) + 1, 4)
 
 
