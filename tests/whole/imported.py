@@ -1,6 +1,6 @@
-"""What the process does that tests' commands are forked from: it imports what commands import, early or late, loads the
-scanner, with which numba loads what any compiled function needs, and lets dbt read the project of the marts, which makes
-for itself what any reading needs. Without it a refresh takes four seconds more, and the start of a flow one.
+"""What the process does that tests' commands are forked from: it imports what commands import, early or late, loads
+the scanner, with which numba loads what any compiled function needs, and lets dbt read the marts, for which dbt makes
+what it needs at any reading. Without it a refresh takes four seconds more, and the start of a flow one.
 
 No thread is started here, nor anything opened: neither would be there in a fork.
 """
