@@ -19,8 +19,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
-_forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["tests.whole.imported"])
+forking = multiprocessing.get_context("forkserver")
+# A process has one server to fork from, which imports what was set last: so all that is forked in tests stands here.
+forking.set_forkserver_preload(["tests.whole.imported", "tests.faults.test_slack"])
 
 
 class Forked:
@@ -39,7 +40,7 @@ class Forked:
         out, told = os.pipe()
         err, warned = os.pipe()
         theirs = [Connection(reads, writable=False), *(Connection(fd, readable=False) for fd in (told, warned))]
-        self._process = _forking.Process(
+        self._process = forking.Process(
             target=_command, args=(arguments, environment, str(folder or Path.cwd()), theirs), daemon=True
         )
         self._process.start()
