@@ -21,10 +21,12 @@ LONG = int(os.environ.get("STITCHLINE_PROVE_EXAMPLES") or 100_000)
 LONGEST = (
     "tests/flows/test_any_arrival.py",
     "tests/batch_marts/test_marts.py",
-    "tests/faults/test_kills.py",
     "tests/whole/test_marts.py",
     "tests/whole/test_anomalies.py",
-    "tests/identity/test_same_again.py",
+    "tests/faults/test_kills.py",
+    "tests/faults/test_kafka_away.py",
+    "tests/batch_marts/test_defects.py",
+    "tests/batch_marts/impact/test_tour.py",
 )
 """They come first, or one process has them still to do when the others have nothing left."""
 
