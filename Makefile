@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 
 bin := .venv/bin
 stamp := .venv/.installed
-workers := -n auto --dist worksteal  # each with a Kafka and a Redis of its own
+workers := -n auto --dist worksteal  # on one Kafka, each with a Redis of its own
 
 install: $(stamp)  ## set up .venv with the stitchline command (the default)
 	@:

@@ -21,10 +21,12 @@ LONG = int(os.environ.get("STITCHLINE_PROVE_EXAMPLES") or 100_000)
 LONGEST = (
     "tests/flows/test_any_arrival.py",
     "tests/batch_marts/test_marts.py",
-    "tests/faults/test_kills.py",
     "tests/whole/test_marts.py",
     "tests/whole/test_anomalies.py",
-    "tests/identity/test_same_again.py",
+    "tests/faults/test_kills.py",
+    "tests/faults/test_kafka_away.py",
+    "tests/batch_marts/test_defects.py",
+    "tests/batch_marts/impact/test_tour.py",
 )
 """They come first, or one process has them still to do when the others have nothing left."""
 
@@ -46,7 +48,7 @@ settings.load_profile(PROVE if os.environ.get("STITCHLINE_PROVE") == "1" else "d
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` is: one more than there are cores, for many tests wait most of their time; and not more than four,
-    because each has a Kafka of its own."""
+    because each has a Redis and a browser of its own."""
     return min((os.cpu_count() or 1) + 1, 4)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import docker
 import docker.errors
@@ -22,6 +24,7 @@ from testcontainers.core.container import DockerContainer
 
 from service.embedded import EmbeddedKafka, EmbeddedValkey
 from service.topics import create_topic
+from tests.shared import served_once
 
 # The same as in docker-compose.yml, which a test sees to.
 KAFKA_IMAGE = "apache/kafka:4.3.1"
@@ -59,8 +62,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         with KafkaContainer() as container:
             yield Kafka(container.bootstrap, "docker")
     else:
-        with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), java=IN_A_HURRY) as server:
-            yield Kafka(server.bootstrap, "embedded")
+        with served_once(tmp_path_factory, "kafka", _embedded_kafka) as bootstrap:
+            yield Kafka(bootstrap, "embedded")
+
+
+@contextmanager
+def _embedded_kafka(folder: Path) -> Iterator[str]:
+    with EmbeddedKafka(folder, java=IN_A_HURRY) as server:
+        yield server.bootstrap
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from sinks.slack import Slack
 from sinks.warehouse import Warehouse
 from tests.batch_marts.anomalies.made import DAY, FIVE, HOUR, NOON, ONE_DAY, office, verdict
 from tests.slack import TOKEN, Fault, Posted, SlackServer, at_random, slack_server
+from tests.whole.forks import forking
 
 SEED: Final = int(os.environ.get("STITCHLINE_PROVE_SEED") or random.randrange(2**32))
 FAULTS: Final[list[Fault]] = [
@@ -48,9 +49,6 @@ PATIENCE: Final = Patience(
 """As short as the server's slowness lets it be: what it does is done before it is looked for."""
 METRICS: Final = ["page_views", "sessions", "visitors", "sign_ups", "orders", "revenue", "ad_spend"]
 STEPS: Final = 4
-
-_forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["tests.faults.test_slack"])
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class Run:
 
     def process(self) -> multiprocessing.process.BaseProcess:
         """Another process at the story, from its beginning."""
-        made = _forking.Process(target=work, args=(self.warehouse, self.server.base_url, self.steps), daemon=True)
+        made = forking.Process(target=work, args=(self.warehouse, self.server.base_url, self.steps), daemon=True)
         made.start()
         return made
 

@@ -154,7 +154,7 @@ def _check(warehouse: Warehouse, history: list[Chapter], asked: list[FunnelDefin
     store = Store(warehouse, ROOM)
     try:
         assert store.fill()
-        watched = [Watched(store, question) for question in asked if Watched.keeps(question)]
+        watched = [Watched(store, question) if Watched.keeps(question) else None for question in asked]
         overrides: Sequence[Override] = ()
         for chapter in history:
             _write(warehouse, chapter, overrides)
@@ -164,11 +164,11 @@ def _check(warehouse: Warehouse, history: list[Chapter], asked: list[FunnelDefin
                     store.follow(con, EVERYBODY)  # by SQL, as all is to be read anew
                     assert not store.is_filled
                     assert store.fill()
-                for question in asked:
-                    assert run_funnel(con, question, follows=store.follow) == run_funnel(con, question)
-                for kept in watched:
-                    now = kept.refresh(con)
-                    assert now == run_funnel(con, kept.definition) if answers(kept.definition) else now is None
+                expected = [run_funnel(con, question) for question in asked]
+                assert [run_funnel(con, question, follows=store.follow) for question in asked] == expected
+                for kept, told in zip(watched, expected, strict=True):
+                    if kept is not None:
+                        assert kept.refresh(con) == (told if answers(kept.definition) else None)
             assert store.is_filled
     finally:
         store.close()

@@ -72,7 +72,7 @@ def left_of(events: list[Said], forgotten: set[str], rules: FlowRules) -> dict[S
     return {e: person for e, person in whose.items() if person not in forgotten}
 
 
-MANY, FEW = 250, 25
+MANY, FEW = 250, 50
 """Histories of a crowd, in the long form and in the short one: one is forgotten as fast as so many."""
 
 

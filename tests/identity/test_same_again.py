@@ -20,7 +20,7 @@ from tests.identity.arrivals import histories, told_apart
 from tests.identity.reference import Said
 from tests.identity.worlds import IN_MEMORY, PERSONS_NOW, World, clear
 
-MANY, FEW = 250, 25
+MANY, FEW = 250, 50
 """Histories of a crowd, in the long form and in the short one."""
 LINKS = [LinkRules(), LinkRules(users_of_device=1), LinkRules(devices_of_user=1)]
 VERDICTS = "select verdict, anonymous_id, user_id, event_at, message_id, reason from stream.identity_verdicts"

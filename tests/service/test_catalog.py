@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 from tests.atlan import KEY, AtlanStandIn, atlan
 from tests.service.web.marts import publish
 from tests.service.web.shop import Shop
+from tests.whole import forks
 
 
 @pytest.fixture
@@ -30,14 +28,9 @@ def warehouse(tmp_path: Path) -> Path:
     return tmp_path / "shop.duckdb"
 
 
-def called(warehouse: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    root = str(Path(__file__).parents[2])
-    env = {name: value for name, value in os.environ.items() if not name.startswith("STITCHLINE_")}
-    env |= {f"STITCHLINE_ATLAN__{name.upper()}": value for name, value in settings.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "service.cli", "catalog", *arguments, "--warehouse", str(warehouse)],
-        env=env | {"PYTHONPATH": root}, cwd=warehouse.parent, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+def called(warehouse: Path, *arguments: str, **settings: str) -> forks.Called:
+    told = {f"STITCHLINE_ATLAN__{name.upper()}": value for name, value in settings.items()}
+    return forks.called("catalog", *arguments, "--warehouse", str(warehouse), folder=warehouse.parent, **told)
 
 
 def test_a_push_says_what_it_did_and_the_next_one_that_there_is_nothing(warehouse: Path, tenant: AtlanStandIn) -> None:

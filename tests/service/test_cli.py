@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import typer
 
 from service.cli import cli
+from tests.whole.forks import called
 from tests.whole.runs import Run, event
 
 
@@ -27,17 +27,10 @@ def commands(command: Any = None, path: tuple[str, ...] = ()) -> list[tuple[str,
     return found
 
 
-def called(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """What a command said that needs no services."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("STITCHLINE_")}
-    root = str(Path(__file__).parent.parent.parent)
+def started(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a command said that was started as people start it."""
     return subprocess.run(
-        [sys.executable, "-m", "service.cli", *arguments],
-        env=env | {"PYTHONPATH": root} | variables,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=240,
+        [sys.executable, "-m", "service.cli", *arguments], capture_output=True, text=True, timeout=240
     )
 
 
@@ -101,14 +94,14 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
 
 def test_help_is_an_answer_and_not_an_error() -> None:
     for arguments in (["--help"], ["dead-letters", "list", "--help"]):
-        told = called(*arguments)
+        told = started(*arguments)
         assert told.returncode == 0, arguments
         assert "Usage: " in told.stdout
         assert told.stderr == ""
 
 
 def test_the_version() -> None:
-    told = called("--version")
+    told = started("--version")
     assert (told.returncode, told.stdout.split()[0]) == (0, "stitchline")
 
 
@@ -132,7 +125,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_used_wrongly(case: str, tmp_path: Path) -> None:
-    told = called(*WRONG[case], cwd=tmp_path)
+    told = called(*WRONG[case], folder=tmp_path)
     assert told.returncode == 2
     assert told.stdout == ""
     assert "Error" in told.stderr
@@ -140,12 +133,19 @@ def test_used_wrongly(case: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "nothing is made by a command that was used wrongly"
 
 
+def test_used_wrongly_as_people_start_it() -> None:
+    told = started("sql")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "Error" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
 def test_a_wrong_setting(tmp_path: Path) -> None:
-    told = called("doctor", cwd=tmp_path, STITCHLINE_KAFAK__TOPIC="t")
+    told = called("doctor", folder=tmp_path, STITCHLINE_KAFAK__TOPIC="t")
     assert told.returncode == 2
     assert "STITCHLINE_KAFAK__TOPIC names no setting" in " ".join(told.stderr.split())
     (tmp_path / "stitchline.toml").write_text('[sessions]\ngap = "30"\n')
-    told = called("sql", "select 1", cwd=tmp_path)
+    told = called("sql", "select 1", folder=tmp_path)
     assert told.returncode == 2
     assert "sessions.gap (STITCHLINE_SESSIONS__GAP): '30' is no duration" in " ".join(told.stderr.split())
     assert "Traceback" not in told.stderr
@@ -153,7 +153,7 @@ def test_a_wrong_setting(tmp_path: Path) -> None:
 
 def test_no_warehouse(tmp_path: Path) -> None:
     for arguments in (["sql", "select 1"], ["sessions", "x"], ["dead-letters", "list"]):
-        told = called(*arguments, "--json", cwd=tmp_path)
+        told = called(*arguments, "--json", folder=tmp_path)
         assert told.returncode == 1
         assert told.stdout == ""
         assert "There is no warehouse at .stitchline/warehouse.duckdb" in " ".join(told.stderr.split())

@@ -14,27 +14,34 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
-_forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["tests.whole.imported"])
+forking = multiprocessing.get_context("forkserver")
+# A process has one server to fork from, which imports what was set last: so all that is forked in tests stands here.
+forking.set_forkserver_preload(["tests.whole.imported", "tests.faults.test_slack"])
 
 
 class Forked:
     """A running command."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], stdin: IO[bytes] | None = None
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: IO[bytes] | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """Reads what `stdin` gives, from where that stands, or what `communicate` is given."""
+        """In `folder`, or where this process is. Reads what `stdin` gives, from where that stands, or what
+        `communicate` is given."""
         reads, writes = os.pipe() if stdin is None else (os.dup(stdin.fileno()), None)
         out, told = os.pipe()
         err, warned = os.pipe()
         theirs = [Connection(reads, writable=False), *(Connection(fd, readable=False) for fd in (told, warned))]
-        self._process = _forking.Process(
-            target=_command, args=(arguments, environment, str(Path.cwd()), theirs), daemon=True
+        self._process = forking.Process(
+            target=_command, args=(arguments, environment, str(folder or Path.cwd()), theirs), daemon=True
         )
         self._process.start()
         for end in theirs:
@@ -81,6 +88,23 @@ class Forked:
         """Ends it by SIGKILL, wherever it is, and returns how it ended."""
         self.send_signal(signal.SIGKILL)
         return self.wait(10)
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a command that has ended said."""
+
+    returncode: int | None
+    stdout: str
+    stderr: str
+
+
+def called(*arguments: str, folder: Path, **variables: str) -> Called:
+    """Runs a command to its end in `folder`, with these variables and no other settings."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("STITCHLINE_")}
+    command = Forked(arguments, env | variables, folder=folder)
+    out, err = command.communicate()
+    return Called(command.returncode, out, err)
 
 
 def _command(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batch_marts.atlan.client import Atlan, Place, Pushed
 from batch_marts.atlan.wanted import wanted
 from batch_marts.builds import Build
 from batch_marts.catalogue import Catalogue, load_catalogue
@@ -20,6 +19,9 @@ from batch_marts.trust import Known
 from service.trust import told_of_all
 from stitchline.errors import CatalogError
 from tests.atlan import KEY, AtlanStandIn, Fault, atlan
+
+if TYPE_CHECKING:
+    from batch_marts.atlan.client import Pushed
 
 NIGHT = datetime(2026, 1, 31, 2, tzinfo=UTC)
 FCT = "fct_conversions"
@@ -44,6 +46,8 @@ def tenant() -> Iterator[AtlanStandIn]:
 
 
 def push(tenant: AtlanStandIn, known: Known, catalogue: Catalogue, key: str = KEY, *, dry_run: bool = False) -> Pushed:
+    from batch_marts.atlan.client import Atlan, Place  # seconds to import, for each process that looks for tests
+
     place = Place(tenant.url, key, "Shop", "Shop metrics")
     entries = wanted(catalogue, told_of_all(known, catalogue, {}), "shop", {"marketing": "growth-marketing"})
     return Atlan(place, wait=0.01).push(entries, dry_run=dry_run)

@@ -241,10 +241,10 @@ class Shop:
 
 
 class Server:
-    """Uvicorn on a loopback port that the system picked, in a thread; `start` again takes the same port."""
+    """Uvicorn on a loopback port, in a thread: one that the system picks, or `port`; `start` again takes the same."""
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._app: FastAPI | None = None
@@ -252,6 +252,10 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._server is not None
 
     def start(self, app: FastAPI) -> None:
         listening = socket.socket()

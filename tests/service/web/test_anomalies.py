@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
@@ -23,26 +25,63 @@ from service.web.access import Access
 from service.web.app import create_app
 from service.web.view import FlowState
 from service.web.visitors import ProxyLogin, networks
+from sinks.warehouse import Warehouse
 from tests.batch_marts.anomalies.streams import NOON, Stream, stream_of
 from tests.service.web.shop import Server
+from tests.shared import made_once
 
 SECRET = "s" * 32
 
 
+def today(stream: Stream) -> None:
+    """40 % of the views of the main page stop at noon, for phones lost their tag."""
+    stream.views(NOON - timedelta(hours=2.5), NOON, 2400)
+    stream.views(NOON, NOON + timedelta(hours=1), 2400, lost={"/": 0.4})
+
+
+@contextmanager
+def copied(made: Path, folder: Path) -> Iterator[Stream]:
+    shutil.copyfile(made / "w.duckdb", folder / "w.duckdb")
+    with Warehouse.open(folder / "w.duckdb", threads=1) as warehouse:
+        yield Stream(warehouse)
+
+
+@pytest.fixture(scope="module")
+def nine_weeks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nine weeks of views, and today's."""
+
+    def make(folder: Path) -> None:
+        with stream_of(folder, today=today):
+            pass
+
+    return made_once(tmp_path_factory, "nine_weeks", make)[0]
+
+
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory, nine_weeks: Path) -> Path:
+    """A folder with the same, in which the fall was found."""
+
+    def make(folder: Path) -> None:
+        with copied(nine_weeks, folder) as stream:
+            found_at(Anomalies(stream.warehouse, settings_of(stream)), stream)
+
+    return made_once(tmp_path_factory, "nine_weeks_looked_at", make)[0]
+
+
 @pytest.fixture
-def stream(tmp_path: Path) -> Iterator[Stream]:
-    """Nine weeks of views; today 40 % of those of the main page stop at noon, for phones lost their tag."""
-
-    def today(stream: Stream) -> None:
-        stream.views(NOON - timedelta(hours=2.5), NOON, 2400)
-        stream.views(NOON, NOON + timedelta(hours=1), 2400, lost={"/": 0.4})
-
-    with stream_of(tmp_path, today=today) as (stream, _):
+def stream(nine_weeks: Path, tmp_path: Path) -> Iterator[Stream]:
+    with copied(nine_weeks, tmp_path) as stream:
         yield stream
 
 
 @pytest.fixture
-def settings(stream: Stream) -> Settings:
+def found(looked_at: Path, tmp_path: Path) -> Iterator[Stream]:
+    """A stream in which the fall was found."""
+    with copied(looked_at, tmp_path) as stream:
+        yield stream
+
+
+def settings_of(stream: Stream) -> Settings:
     return Settings(warehouse={"path": stream.warehouse.path}, slack={"signing_secret": SECRET})
 
 
@@ -56,8 +95,8 @@ def found_at(anomalies: Anomalies, stream: Stream) -> datetime:
     raise AssertionError("it was not found within an hour")
 
 
-def test_a_fall_is_found_within_a_quarter_of_an_hour_with_where_it_is(stream: Stream, settings: Settings) -> None:
-    anomalies = Anomalies(stream.warehouse, settings)
+def test_a_fall_is_found_within_a_quarter_of_an_hour_with_where_it_is(stream: Stream) -> None:
+    anomalies = Anomalies(stream.warehouse, settings_of(stream))
     assert found_at(anomalies, stream) <= NOON + timedelta(minutes=15)
     found = anomalies.listed()
     of_the_page = [one for one in found if one["metrics"] == [{"metric": "page_views", "segment": "path=/"}]]
@@ -74,17 +113,15 @@ def test_a_fall_is_found_within_a_quarter_of_an_hour_with_where_it_is(stream: St
     assert picture.startswith(b"\x89PNG")
 
 
-def test_a_stream_that_is_as_ever_is_no_matter(stream: Stream, settings: Settings) -> None:
-    anomalies = Anomalies(stream.warehouse, settings)
+def test_a_stream_that_is_as_ever_is_no_matter(stream: Stream) -> None:
+    anomalies = Anomalies(stream.warehouse, settings_of(stream))
     now = NOON - timedelta(minutes=5)
     stream.known_until(now)
     assert [one.kind for one in anomalies.check_rolling(now)] == []
 
 
-def test_the_page_shows_an_incident_and_takes_acts(stream: Stream, settings: Settings, server: Server) -> None:
-    unserved = Unserved(stream.warehouse, settings)
-    found_at(Anomalies(stream.warehouse, settings), stream)
-    server.start(create_app(unserved))
+def test_the_page_shows_an_incident_and_takes_acts(found: Stream, server: Server) -> None:
+    server.start(create_app(Unserved(found.warehouse, settings_of(found))))
     with httpx.Client(base_url=server.url, follow_redirects=True) as page:
         incident = page.get("/api/anomalies").json()[0]
         place = f"/anomalies/{incident['incident_id']}"
@@ -101,12 +138,9 @@ def test_the_page_shows_an_incident_and_takes_acts(stream: Stream, settings: Set
         assert 'id="lag"' in page.get("/runbook").text
 
 
-def test_viewers_see_no_buttons_and_acts_are_signed_by_whom_the_proxy_names(
-    stream: Stream, settings: Settings, server: Server
-) -> None:
-    found_at(Anomalies(stream.warehouse, settings), stream)
+def test_viewers_see_no_buttons_and_acts_are_signed_by_whom_the_proxy_names(found: Stream, server: Server) -> None:
     proxy = ProxyLogin("X-Forwarded-User", networks(["127.0.0.1"]), operators=frozenset({"ann"}))
-    server.start(create_app(Unserved(stream.warehouse, settings), access=Access(proxy=proxy)))
+    server.start(create_app(Unserved(found.warehouse, settings_of(found)), access=Access(proxy=proxy)))
     with httpx.Client(base_url=server.url, follow_redirects=True, headers={"X-Forwarded-User": "ben"}) as page:
         place = f"/anomalies/{page.get('/api/anomalies').json()[0]['incident_id']}"
         shown = page.get(place).text
@@ -121,9 +155,9 @@ def test_viewers_see_no_buttons_and_acts_are_signed_by_whom_the_proxy_names(
         assert "Acknowledged by <bdi>ann</bdi>" in page.post(place, data=deed).text
 
 
-def test_buttons_count_only_if_slack_signed_them(stream: Stream, settings: Settings, server: Server) -> None:
-    anomalies = Anomalies(stream.warehouse, settings)
-    found_at(anomalies, stream)
+def test_buttons_count_only_if_slack_signed_them(found: Stream, server: Server) -> None:
+    settings = settings_of(found)
+    anomalies = Anomalies(found.warehouse, settings)
     incident_id = anomalies.listed()[0]["incident_id"]
     press = {
         "type": "block_actions",
@@ -145,7 +179,7 @@ def test_buttons_count_only_if_slack_signed_them(stream: Stream, settings: Setti
         def anomalies(self) -> Anomalies:
             return anomalies
 
-    server.start(create_app(View(stream.warehouse, settings), access=Access(token="a page's token")))
+    server.start(create_app(View(found.warehouse, settings), access=Access(token="a page's token")))
     with httpx.Client(base_url=server.url) as slack:
 
         def post(secret: str, at: float) -> int:
@@ -161,8 +195,8 @@ def test_buttons_count_only_if_slack_signed_them(stream: Stream, settings: Setti
     assert anomalies.one(incident_id)["acted_by"] == "ada"
 
 
-def test_stitchlines_own_troubles_go_the_same_road(stream: Stream, settings: Settings) -> None:
-    anomalies = Anomalies(stream.warehouse, settings)
+def test_stitchlines_own_troubles_go_the_same_road(stream: Stream) -> None:
+    anomalies = Anomalies(stream.warehouse, settings_of(stream))
     state = FlowState("running", lag=timedelta(hours=2))
     observer = Observer(stream.warehouse, lambda: state, refreshes=True)
     changed = anomalies.check_health(observer())

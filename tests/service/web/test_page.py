@@ -349,7 +349,7 @@ def test_nothing_jumps_when_numbers_change(shop: Shop, open_page: Opener) -> Non
 
 
 def test_the_page_is_light(shop: Shop, open_page: Opener) -> None:
-    page = open_page(shop, visit=False)
+    page = open_page(shop, visit=False, new=True)
     sizes: dict[str, int] = {}
 
     def count(request: Request) -> None:

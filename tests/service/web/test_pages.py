@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from service.web.app import create_app
-from tests.service.web.conftest import DESK, PHONE
+from tests.service.web.conftest import PHONE, Tab
 from tests.service.web.marts import publish
 from tests.service.web.shop import Server, Shop, at
 
@@ -68,15 +68,31 @@ def url(shop: Shop) -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser, url: str) -> Iterator[Tab]:
+    tab = Tab(browser, url)
+    yield tab
+    tab.page.close()
+
+
 @pytest.fixture
-def page(browser: Browser, url: str) -> Iterator[Page]:
-    """At the end it may have written nothing to its console, but that a page was refused."""
-    page = browser.new_page(base_url=url, viewport={"width": DESK[0], "height": DESK[1]})
+def page(tab: Tab) -> Iterator[Page]:
+    yield from silent(tab)
+
+
+@pytest.fixture
+def new_page(browser: Browser, url: str) -> Iterator[Page]:
+    """With nothing in its cache."""
+    tab = Tab(browser, url)
+    yield from silent(tab)
+    tab.page.close()
+
+
+def silent(tab: Tab) -> Iterator[Page]:
+    """At the end the page may have written nothing to its console, but that one was refused."""
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    page.close()
+    with tab.used(complaints) as page:
+        yield page
     assert [said for said in complaints if "404" not in said and "422" not in said] == []
 
 
@@ -120,7 +136,8 @@ new Promise((resolve) => new PerformanceObserver((list) => {
 """
 
 
-def test_no_page_is_heavy_or_slow(page: Page) -> None:
+def test_no_page_is_heavy_or_slow(new_page: Page) -> None:
+    page = new_page
     page.context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
     for path in PAGES[:13]:
         painted: list[float] = []
