@@ -77,8 +77,8 @@ def questions(draw: st.DrawFn) -> Question:
     )
 
 
-MANY = FEW = 4
-"""Questions to one world, which are asked together."""
+MANY, FEW = 4, 2
+"""Questions to one world, which are asked together, in the long form and in the short one."""
 
 
 @of_crowds(MANY, FEW)

@@ -135,8 +135,8 @@ def definitions(draw: st.DrawFn, by: str) -> FunnelDefinition:
     )
 
 
-MANY = FEW = 4
-"""Questions to one world: filling and drawing it takes longer than an answer."""
+MANY, FEW = 4, 2
+"""Questions to one world, in the long form and in the short one: filling and drawing it takes longer than an answer."""
 
 
 @of_crowds(MANY, FEW)
