@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+JOINED: Final = "tests_of_"
+"""What the name of a model's joined tests begins with."""
+
 _ITSELF: Final = re.compile(r"\{\{ test_\w+\(\*\*_dbt_generic_test_kwargs\) \}\}(\{\{ config\(alias=\"\w+\"\) \}\})?")
 """What dbt has as the code of a generic test; the macro's namespace stands elsewhere."""
 
@@ -79,7 +82,7 @@ def _as_one(model: str, tests: Sequence[Any]) -> Any:
     """Finds as many rows as all of `tests` together."""
     node = copy.copy(tests[0])
     package, name = model.split(".", 2)[1:]
-    node.name = node.alias = f"tests_of_{name}".replace(".", "_")
+    node.name = node.alias = f"{JOINED}{name}".replace(".", "_")
     node.unique_id = f"test.{package}.{node.name}"
     node.fqn = [*node.fqn[:-1], node.name]
     node.path = f"{node.name}.sql"

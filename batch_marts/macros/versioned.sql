@@ -1,6 +1,7 @@
 {# A table whose rows are shared by builds. The model says which rows to make, of a full build all. A build that carries
-   over ends those whose `key` is in `ended_in`, a relation of the build, and adds what it makes. Each build shows its own by
-   a view. Rows are only ever added and ended, so what the builds before it show does not change. #}
+   over ends those whose `key` is in `ended_in`, a relation of the build, and adds what it makes; if that says their `day`,
+   too, rows of other days are not looked at. Each build shows its own by a view. Rows are only ever added and ended, so what
+   the builds before it show does not change. #}
 {% materialization versioned, adapter='duckdb' %}
     {%- set shown = this.incorporate(type='view') -%}
     {%- set rows = rows_of(this.identifier) -%}
@@ -13,9 +14,12 @@
         {% if config.get('contract').enforced %}{{ get_assert_columns_equivalent(sql) }}{% endif %}
         {% if carries_over() %}
         update {{ rows }} set to_build = {{ build }}
-        where to_build is null and {{ config.require('key') }} in (
-            select {{ config.require('key') }} from {{ this.include(identifier=false) }}.{{ adapter.quote(config.require('ended_in')) }}
-        );
+        where to_build is null
+        {%- for told in (config.require('key'), config.get('day')) if told %}
+            and {{ told }} in (
+                select {{ told }} from {{ this.include(identifier=false) }}.{{ adapter.quote(config.require('ended_in')) }}
+            )
+        {%- endfor %};
         insert into {{ rows }} by name
         {% else %}
         create schema if not exists {{ adapter.quote(var('rows_schema')) }};
