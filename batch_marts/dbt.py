@@ -121,6 +121,8 @@ class Project:
 
         Raises Stopped when `stopping` was set, and StitchlineError if dbt cannot begin.
         """
+        with self._warehouse.transaction() as con:  # here, as two models at once could not
+            con.execute(f'create schema if not exists "{variables["rows_schema"]}"')
         asked = ["--vars", json.dumps(variables)]
         every = self._manifest.nodes
         self._manifest.nodes = self._joined.nodes
