@@ -32,7 +32,9 @@ _COLUMNS: Final = (
     *("build_id", "build_schema", "kind", "status", "started_at", "finished_at", "published_at", *_PIN),
     *("settings", "row_counts", "changes", "message"),
 )
-_NEEDED_LATER: Final = ("pinned_overrides", "pinned_merges", "pinned_bot_devices", "pinned_copies")
+_NEEDED_LATER: Final = (
+    *("pinned_overrides", "pinned_merges", "pinned_bot_devices", "pinned_copies", "pinned_session_days"),
+)
 """What the next build compares itself with, of what was pinned."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from batch_marts.experiments import moments_sql, subjects_sql
+from batch_marts.joined import join_tests
 from batch_marts.metrics import Metric, daily_metrics_sql, metrics_markdown
 from sinks.warehouse import Warehouse
 from stitchline.errors import StitchlineError
@@ -96,6 +97,7 @@ class Project:
         # dbt reads all of the project again, which takes seconds, when anything changes of what it reads it with.
         self._connect({"path": warehouse.path.name})
         self._manifest = self._read()
+        self._joined = join_tests(self._manifest.nodes)
         self._connect({"path": str(warehouse.path), "config_options": dict(warehouse.config)})
 
     def _connect(self, to: Mapping[str, Any]) -> None:
@@ -119,14 +121,31 @@ class Project:
 
         Raises Stopped when `stopping` was set, and StitchlineError if dbt cannot begin.
         """
-        result = self._invoke(["build", "--vars", json.dumps(variables)], [_Listener(told, stopping)])
+        with self._warehouse.transaction() as con:  # here, as two models at once could not
+            con.execute(f'create schema if not exists "{variables["rows_schema"]}"')
+        asked = ["--vars", json.dumps(variables)]
+        every = self._manifest.nodes
+        self._manifest.nodes = self._joined.nodes
+        try:
+            found = self._run(["build", *asked], [_Listener(told, stopping)], stopping)
+        finally:
+            self._manifest.nodes = {name: self._joined.nodes.get(name, node) for name, node in every.items()}
+        parts = self._joined.parts
+        if names := [part.name for each in found for part in parts.get(each.node.unique_id, ())]:
+            apart = self._run(["test", *asked, "--select", *names], [], stopping)
+            known = {each.node.attached_node for each in apart}
+            found = [one for one in found if one.node.unique_id not in parts or one.node.attached_node not in known]
+            found += apart
+        return [self._finding(each) for each in found]
+
+    def _run(self, command: list[str], listeners: list[Any], stopping: threading.Event) -> list[Any]:
+        """The results of what went wrong."""
+        result = self._invoke(command, listeners)
         if stopping.is_set():
             raise Stopped("The refresh was stopped; what is published is as it was.")
         if result.result is None:
             raise StitchlineError(f"dbt cannot build the marts: {result.exception}")
-        return [
-            self._finding(each) for each in result.result.results if each.status in ("error", "fail", "runtime error")
-        ]
+        return [each for each in result.result.results if each.status in ("error", "fail", "runtime error")]
 
     def _finding(self, result: Any) -> Finding:
         node = result.node
@@ -151,8 +170,14 @@ class Project:
         Raises StitchlineError if that failed.
         """
         self._keep("run_results.json")  # before anything else is run
-        # What the build compiled stands in the manifest that it wrote.
-        result = self._invoke(["docs", "generate", "--no-compile", "--static", "--vars", json.dumps(variables)], [])
+        kept = self.folder / PUBLISHED_ARTIFACTS / "run_results.json"
+        told = json.loads(kept.read_text(encoding="utf-8"))
+        told["results"] = [*self._joined.apart(told["results"])]
+        kept.write_text(json.dumps(told), encoding="utf-8")
+        # What the build compiled is read from the file, where dbt wrote the tests as they were joined.
+        self._manifest.write(str(self.folder / "target" / "manifest.json"))
+        command = ["docs", "generate", "--no-compile", "--static", "--vars", json.dumps(variables)]
+        result = self._invoke(command, [])
         if not result.success:
             raise StitchlineError(f"The documentation of the marts cannot be written: {result.exception}")
         self._keep("manifest.json", "catalog.json")

@@ -65,18 +65,30 @@ select
 """
 
 # Of records with the same (anonymous_id, message_id) the earliest counts, as in the funnels. Hashes find the few
-# candidates: grouping all rows by two texts would cost more than the rest.
-_COPIES_OF_EVENTS: Final = """
-with alike as (
-    select hash(anonymous_id, message_id) as copy
-    from stream.events
-    where rowid <= $last_row and {hint}
-    group by copy
-    having {several}
-)
+# candidates: grouping all rows by two texts would cost more than the rest. Of earlier rows only those are looked at
+# whose message_id lies among the new ones: many a producer's ids grow with time.
+_EARLIER: Final = """
 select rowid as event_row, event_at, anonymous_id, message_id, "partition", "offset"
 from stream.events
-where rowid <= $last_row and hash(anonymous_id, message_id) in (from alike)
+where rowid < $first_row and message_id between $least and $greatest
+    and hash(message_id) in (select hash(message_id) from stream.events where rowid between $first_row and $last_row)
+"""
+
+_COPIES_OF_EVENTS: Final = """
+with told as not materialized (
+    select rowid as event_row, event_at, anonymous_id, message_id, "partition", "offset"
+    from stream.events
+    where rowid between $first_row and $last_row
+    union all
+    from earlier
+),
+
+alike as (
+    select hash(anonymous_id, message_id) as copy from told group by copy having count(*) > 1
+)
+
+from told
+where hash(anonymous_id, message_id) in (from alike)
 qualify count(*) over (partition by anonymous_id, message_id) > 1
 """
 
@@ -108,26 +120,46 @@ from (
 group by anonymous_id
 """
 
+# Whatever of a day's sessions is not what it was shows in a sum of hashes: they are compared by days first, and one by
+# one only on days that differ. Joining all of them with all of the build before would cost some times as much.
+_SESSION_DAYS: Final = """
+select
+    {day} as session_date,
+    count(*) filter (not is_bot and anonymous_id not in (select anonymous_id from {now}.pinned_bot_devices))
+        as session_count,
+    sum(hash(session_id, revision, is_open, ended_at, event_count, end_reason)) as digest
+from stream.sessions
+group by all
+"""
+
+_OTHER_SESSION_DAYS: Final = """
+select session_date
+from {now}.pinned_session_days as now
+full join {before}.pinned_session_days as before using (session_date)
+where now.digest is distinct from before.digest
+"""
+
 _SESSIONS: Final = f"""
 select s.*
 from stream.sessions as s
-left join {{before}}.int_sessions as was on {_AS_IT_WAS}
-left join changed_devices as d on d.anonymous_id = s.anonymous_id and d.from_at <= s.ended_at
-where was.session_id is null or d.anonymous_id is not null
+anti join (from {{before}}.int_sessions where session_date in (from other_days)) as was on {_AS_IT_WAS}
+where {{day}} in (from other_days) and s.started_at >= $since and s.started_at < $until
+"""
+
+_SESSIONS_OF_CHANGED_DEVICES: Final = """
+select s.*
+from stream.sessions as s
+join changed_devices as d on d.anonymous_id = s.anonymous_id and d.from_at <= s.ended_at
+where s.session_id not in (select session_id from {now}.pinned_sessions)
 """
 
 _ENDED_SESSIONS: Final = f"""
 select was.session_id, was.session_date
-from {{before}}.int_sessions as was anti join stream.sessions as s on {_AS_IT_WAS}
+from {{before}}.int_sessions as was
+anti join (from stream.sessions where started_at >= $since and started_at < $until) as s on {_AS_IT_WAS}
+where was.session_date in (from other_days)
 union
 select session_id, {{day}} from {{now}}.pinned_sessions
-"""
-
-_SESSION_DAYS: Final = """
-select {day} as session_date, count(*) as session_count
-from stream.sessions
-where not is_bot and anonymous_id not in (select anonymous_id from {now}.pinned_bot_devices)
-group by all
 """
 
 _DAY: Final = "cast(make_timestamp(epoch_us({})) as date)"
@@ -164,7 +196,7 @@ with devices as ({devices}),
 
 people as ({people})
 
-select {day} as changed_day from stream.events where rowid between $from_row and $last_row
+select {day} as changed_day from stream.events where rowid between $first_row and $last_row
 union
 select {day} from copies
 union
@@ -255,11 +287,12 @@ def _find_changes(
     con: duckdb.DuckDBPyConnection, schema: str, before: tuple[str, Pin] | None, last_row: int
 ) -> list[date] | None:
     """Makes pinned_copies, of all events that are second ones, and pinned_changed_days. Returns these; None for all."""
-    first_new = 0 if before is None else before[1].last_row + 1
-    hint, several = ("true", "count(*) > 1") if before is None else (f"rowid >= {first_new}", "true")
-    # Of those that came more than once, those of which at least one came since the build before.
-    query = _COPIES_OF_EVENTS.format(hint=hint, several=several)
-    con.execute(f"create temp table copies as {query}", {"last_row": last_row})
+    rows = {"first_row": 0 if before is None else before[1].last_row + 1, "last_row": last_row}
+    query = "select min(message_id), max(message_id) from stream.events where rowid between $first_row and $last_row"
+    least, greatest = con.execute(query, rows).fetchall()[0]
+    con.execute(f"create temp table earlier as {_EARLIER}", rows | {"least": least, "greatest": greatest})
+    # Of events that came more than once, those of which at least one came since the build before.
+    con.execute(f"create temp table copies as {_COPIES_OF_EVENTS}", rows)
     again = f"select event_row from {before[0]}.pinned_copies" if before else "select null::bigint where false"
     con.execute(f"create table {schema}.pinned_copies as ({_SECOND_ONES}) union ({again})")
     days = None
@@ -268,34 +301,44 @@ def _find_changes(
     else:
         devices, people = (part.format(now=schema, before=before[0]) for part in (_DEVICES, _PEOPLE))
         changed = _CHANGED_DAYS.format(now=schema, day=_DAY.format("event_at"), devices=devices, people=people)
-        con.execute(
-            f"create table {schema}.pinned_changed_days as {changed}", {"from_row": first_new, "last_row": last_row}
-        )
+        con.execute(f"create table {schema}.pinned_changed_days as {changed}", rows)
         days = [day for (day,) in con.execute(f"from {schema}.pinned_changed_days").fetchall()]
     con.execute(f"create table {schema}.pinned_alike as select event_row from copies")
-    con.execute("drop table copies")
+    con.execute("drop table copies; drop table earlier")
     return days
 
 
 def _pin_sessions(con: duckdb.DuckDBPyConnection, schema: str, before: tuple[str, Pin] | None) -> None:
     """Makes pinned_sessions, of those that the build has to make; pinned_ended_sessions, of those that are no more, or
-    no more as they were; and pinned_session_days, which counts all sessions."""
+    no more as they were; and pinned_session_days, which counts all sessions and tells whether they are others."""
     day = _DAY.format("started_at")
-    ended = "select null::varchar as session_id, null::date as session_date where false"
+    con.execute(f"create table {schema}.pinned_session_days as {_SESSION_DAYS.format(now=schema, day=day)}")
     if before is None or not _has_sessions(con, before[0]):
         con.execute(f"create table {schema}.pinned_sessions as from stream.sessions")
-    else:
-        names = {"now": schema, "before": before[0]}
-        devices = f"select anonymous_id, from_at from ({_DEVICES.format(**names)})"
-        con.execute(_CHANGED_DEVICES.format(**names, devices=devices, people=_PEOPLE.format(**names)))
-        con.execute(f"create table {schema}.pinned_sessions as {_SESSIONS.format(**names)}")
-        con.execute("drop table changed_devices")
-        ended = _ENDED_SESSIONS.format(**names, day=day)
-    con.execute(f"create table {schema}.pinned_ended_sessions as {ended}")
-    con.execute(f"create table {schema}.pinned_session_days as {_SESSION_DAYS.format(now=schema, day=day)}")
+        con.execute(f"create table {schema}.pinned_ended_sessions (session_id varchar, session_date date)")
+        return
+    names = {"now": schema, "before": before[0], "day": day}
+    con.execute(f"create temp table other_days as {_OTHER_SESSION_DAYS.format(**names)}")
+    row = con.execute("select min(session_date), max(session_date) from other_days").fetchone()
+    assert row is not None
+    first, last = row if row[0] is not None else (date.min, date.min)
+    bounds = {"since": _midnight(first), "until": _midnight(last) + timedelta(days=1)}
+    con.execute(f"create table {schema}.pinned_sessions as {_SESSIONS.format(**names)}", bounds)
+    devices = f"select anonymous_id, from_at from ({_DEVICES.format(**names)})"
+    con.execute(_CHANGED_DEVICES.format(**names, devices=devices, people=_PEOPLE.format(**names)))
+    con.execute(f"insert into {schema}.pinned_sessions {_SESSIONS_OF_CHANGED_DEVICES.format(**names)}")
+    con.execute(f"create table {schema}.pinned_ended_sessions as {_ENDED_SESSIONS.format(**names)}", bounds)
+    con.execute("drop table changed_devices; drop table other_days")
 
 
 def _has_sessions(con: duckdb.DuckDBPyConnection, schema: str) -> bool:
-    """Whether that build has them; a project of somebody's own may do without."""
-    query = "select true from duckdb_views() where schema_name = ? and view_name = 'int_sessions'"
-    return con.execute(query, [schema]).fetchone() is not None
+    """Whether that build has them, and says what they were; a project of somebody's own may do without."""
+    query = """
+        select count(*) from (
+            select view_name as name from duckdb_views() where schema_name = $schema
+            union all
+            select table_name from duckdb_columns() where schema_name = $schema and column_name = 'digest'
+        )
+        where name in ('int_sessions', 'pinned_session_days')
+    """
+    return con.execute(query, {"schema": schema}).fetchone() == (2,)

@@ -141,9 +141,10 @@ def refresh(
         variables = rules.variables_with(experiments)
         with warehouse.reader() as reader:
             variables |= {"build_id": build.build_id, "rows_schema": builds.rows_schema(reader, build)}
-        if changed_days is not None and before is not None:
+        if changed_days is not None and before is not None and before.pin is not None:
             since = min(changed_days, default=pinned.as_of.date())
             variables |= {"previous_build": before.build_schema, "changed_since": since.isoformat()}
+            variables["first_row"] = before.pin.last_row + 1
         if found := breaches(project.folder) or project.build(variables, told, stopping):
             raise RefreshFailed(build, found)
         marts = project.marts()

@@ -281,7 +281,7 @@ def _in_words(arguments: Mapping[str, Any]) -> str:
     shown = [
         ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in arguments.items()
-        if name not in ("key", "touched")
+        if name not in ("key", "touched", "ended_in", "appended")
     ]
     return f" ({'; '.join(shown)})" if shown else ""
 

@@ -6,6 +6,7 @@ with mart as (
 
 stream as (
     select session_date, session_count as sessions from {{ source('pinned', 'pinned_session_days') }}
+    where session_count > 0
 )
 
 select 'day' as what, cast(session_date as varchar) as which, stream.sessions as expected, mart.sessions as found

@@ -7,11 +7,15 @@ with visits as (
     union
     select person_id, started_at from {{ before }}.int_sessions
     where session_id in (select session_id from {{ source('pinned', 'pinned_ended_sessions') }})
+      and session_date in (select session_date from {{ source('pinned', 'pinned_ended_sessions') }})
 )
 
-select conversion_id from (from {{ ref('int_conversions') }} except from {{ before }}.int_conversions)
-union
-select conversion_id from (from {{ before }}.int_conversions except from {{ ref('int_conversions') }})
+select conversion_id
+from {{ ref('int_conversions') }} as now
+full join {{ before }}.int_conversions as before using (conversion_id)
+where {% for told in ('conversion_type', 'person_id', 'converted_at', 'conversion_date', 'value_usd', 'is_first_order') -%}
+    now.{{ told }} is distinct from before.{{ told }}{{ ' or ' if not loop.last }}
+    {%- endfor %}
 union
 select conversion_id
 from {{ ref('int_conversions') }} as c

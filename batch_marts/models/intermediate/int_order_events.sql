@@ -1,5 +1,5 @@
--- What events say of orders and refunds. A day to which nothing happened is carried over.
-{{ carried_over('event_date') }}
+-- What events say of orders and refunds. A day to which nothing happened stays as it was.
+{{ config(materialized='versioned', key='event_date', ended_in='pinned_changed_days', ended_key='changed_day') }}
 select
     event_row,
     coalesce(json_extract_string(properties, '$.order_id'), message_id) as order_id,

@@ -1,6 +1,6 @@
 -- Sessions with whose they are and where they came from; without bots. Where from is worked out once for all sessions
 -- that came in the same way: there are far fewer ways than sessions.
-{{ config(materialized='versioned', key='session_id', ended_in='pinned_ended_sessions') }}
+{{ config(materialized='versioned', key='session_id', day='session_date', ended_in='pinned_ended_sessions') }}
 {%- set key = 'case when s.user_id is null then s.anonymous_id end' %}
 with people as (
     select s.* exclude (committed_person_id), {{ person_of('s') }} as person_id
