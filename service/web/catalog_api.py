@@ -58,7 +58,7 @@ def standings(view: ServiceView, con: duckdb.DuckDBPyConnection) -> Row:
     """What /trust shows. Raises NothingPublished."""
     catalogue = view.marts().catalogue()
     now = Published.of(con, catalogue)
-    reaches = {name: published.reaches(con, mart) for name, mart in catalogue.marts.items() if now.has(name)}
+    reaches = {name: now.reaches(con, mart) for name, mart in catalogue.marts.items() if now.has(name)}
     return now.told | trust.told_of_all(known_now(view, con, now), catalogue, reaches)
 
 
@@ -129,7 +129,7 @@ def mart_row(
         "description": mart.description,
         "owner": mart.owner,
         "rows": now and now.build.row_counts.get(mart.name),
-        "reaches": now and published.reaches(con, mart),
+        "reaches": now and now.reaches(con, mart),
         "columns": len(mart.columns),
         "tests": mart.test_count,
         "made_from": published.lineage(catalogue.made_from(mart.name)),

@@ -104,7 +104,7 @@ def mart_pages(view: ServiceView, questions: Questions, render: Templates) -> AP
                 return unpublished("/marts", name[:100], problem)
             found = mart_named(now, name)
             told = published.table(now, found)
-            reaches = published.reaches(con, found)
+            reaches = now.reaches(con, found)
             standing = told_of_mart(catalog.known_now(view, con, now), now.catalogue, found)
             some = query_rows(con, f'select * from {published.PUBLISHED}."{found.name}" limit 5')
         return render(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -112,12 +113,19 @@ class NothingPublished(StitchlineError):
         )
 
 
+_reaches: dict[tuple[object, ...], str | None] = {}
+_looking = threading.Lock()
+_MOST_REACHES: Final = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """The build that everybody reads now, and what is known of its tables."""
 
     build: Build
     catalogue: Catalogue
+    generation: str
+    """Which warehouse it is in."""
 
     @classmethod
     def of(cls, con: duckdb.DuckDBPyConnection, catalogue: Catalogue) -> Published:
@@ -125,7 +133,8 @@ class Published:
         build = builds.published(con)
         if build is None:
             raise NothingPublished
-        return cls(build, catalogue)
+        (generation,) = con.execute("select generation from stream.warehouse").fetchone() or ("",)
+        return cls(build, catalogue, generation)
 
     @property
     def state(self) -> str:
@@ -138,6 +147,17 @@ class Published:
         build = self.build
         times = {"published_at": build.published_at, "as_of": build.pin and build.pin.as_of}
         return {"build_id": build.build_id} | {name: at and iso_utc(at) for name, at in times.items()}
+
+    def reaches(self, con: duckdb.DuckDBPyConnection, mart: Mart) -> str | None:
+        """The last day or time in it: of all its columns of dates or times the greatest value, ISO 8601. A mart that
+        is published does not change: it is looked for once."""
+        key = (self.generation, self.build.build_schema, mart.name, tuple(column.name for column in mart.columns))
+        with _looking:
+            if key not in _reaches:
+                if len(_reaches) >= _MOST_REACHES:
+                    _reaches.clear()
+                _reaches[key] = _last_in(con, self.build.build_schema, mart)
+            return _reaches[key]
 
     def has(self, *marts: str) -> bool:
         """Whether the build has these marts: a project of somebody's own may lack some."""
@@ -154,7 +174,7 @@ def tables(con: duckdb.DuckDBPyConnection, published: Published) -> list[Row]:
                 "name": name,
                 "question": mart.question if mart else "",
                 "rows": rows,
-                "reaches": reaches(con, mart) if mart else None,
+                "reaches": published.reaches(con, mart) if mart else None,
                 "columns": len(mart.columns) if mart else 0,
                 "tests": mart.test_count if mart else 0,
             }
@@ -162,14 +182,13 @@ def tables(con: duckdb.DuckDBPyConnection, published: Published) -> list[Row]:
     return sorted(found, key=lambda row: row["name"])
 
 
-def reaches(con: duckdb.DuckDBPyConnection, mart: Mart) -> str | None:
-    """The last day or time in it: of all its columns of dates or times the greatest value, ISO 8601."""
+def _last_in(con: duckdb.DuckDBPyConnection, schema: str, mart: Mart) -> str | None:
     names = [f'max("{column.name}")' for column in mart.columns if column.data_type in ("date", "timestamptz")]
     if not names:
         return None
     picked = ", ".join(f"cast({name} as timestamp)" for name in names)
     kind = "timestamp" if any(column.data_type == "timestamptz" for column in mart.columns) else "date"
-    (row,) = query_rows(con, f'select cast(greatest({picked}) as {kind}) as last from {PUBLISHED}."{mart.name}"')
+    (row,) = query_rows(con, f'select cast(greatest({picked}) as {kind}) as last from {schema}."{mart.name}"')
     last: str | None = row["last"]
     return last
 
