@@ -244,9 +244,11 @@ def latest_of(until: datetime, window: timedelta) -> datetime:
 
 
 def tells_apart(definition: FunnelDefinition) -> bool:
-    """Whether it matters which of simultaneous events comes first: not where each can fill one step only."""
+    """Whether it matters which of simultaneous events comes first: not where each can fill one step only, and whichever
+    does leads to the same. Of those that hold different values each begins an entry of its own."""
     names = [name for step in definition.steps for name in {match.event for match in step.matches}]
-    return definition.order == "strict" or bool(definition.breakdown) or len(set(names)) < len(names)
+    apart = definition.order == "strict" or bool(definition.breakdown) or bool(definition.hold)
+    return apart or len(set(names)) < len(names)
 
 
 def _ordered(subjects: np.ndarray, micros: Ints, table: pa.Table) -> Ints:

@@ -170,6 +170,18 @@ def test_held_values_are_those_of_the_first_event(ask: Ask) -> None:
     assert reached("x", None, None) == reached("x", 1, 1.0) == [1, 1]
 
 
+@pytest.mark.parametrize(("first", "second"), [("x", "y"), ("y", "x")])
+def test_of_entries_that_hold_other_values_the_first_is_by_message_id(ask: Ask, first: str, second: str) -> None:
+    world = alone(
+        Event("A", at(7), "m2", utm_source=second),
+        Event("A", at(7), "m1", utm_source=first),
+        Event("B", at(8), "m3", utm_source=first),
+        Event("B", at(9), "m4", utm_source=second),
+    )
+    _, last = ask(world, "A", "B", hold=["utm_source"], window="3 seconds").steps
+    assert (last.count, last.median_seconds) == (1, 1.0)
+
+
 def test_an_exclusion_voids_entries_of_its_held_values(ask: Ask) -> None:
     events = [
         Event("A", at(0), "m0", path="/x"),
