@@ -33,7 +33,11 @@ _COLUMNS: Final = (
     *("settings", "row_counts", "changes", "message"),
 )
 _NEEDED_LATER: Final = (
-    *("pinned_overrides", "pinned_merges", "pinned_bot_devices", "pinned_copies", "pinned_session_days"),
+    "pinned_overrides",
+    "pinned_merges",
+    "pinned_bot_devices",
+    "pinned_copies",
+    "pinned_session_days",
 )
 """What the next build compares itself with, of what was pinned."""
 

@@ -233,6 +233,10 @@ def pin(
     time on, leaving out rows of stream.events that a table names, and returns its name. `experiments` is what
     experiments are judged by (experiments.settings_table).
     """
+    has_sessions = before is not None and _has_sessions(con, before[0])
+    schema = f'"{schema}"'
+    if before is not None:
+        before = (f'"{before[0]}"', before[1])
     con.execute("begin transaction")
     try:
         con.execute(f"create schema {schema}")
@@ -247,7 +251,7 @@ def pin(
         if before is not None and not _rows_stand(con, before[1], pinned):
             before = None
         days = _find_changes(con, schema, before, pinned.last_row)
-        _pin_sessions(con, schema, before)
+        _pin_sessions(con, schema, before[0] if before is not None and has_sessions else None)
         since = None if days is None else _midnight(min(days, default=pinned.as_of.date())) - window
         filled = funnel_days(con, f"{schema}.pinned_copies", since and _midnight(since.date()))
         con.execute(f"create table {schema}.pinned_funnel_days as from {filled}")
@@ -308,16 +312,17 @@ def _find_changes(
     return days
 
 
-def _pin_sessions(con: duckdb.DuckDBPyConnection, schema: str, before: tuple[str, Pin] | None) -> None:
+def _pin_sessions(con: duckdb.DuckDBPyConnection, schema: str, before: str | None) -> None:
     """Makes pinned_sessions, of those that the build has to make; pinned_ended_sessions, of those that are no more, or
-    no more as they were; and pinned_session_days, which counts all sessions and tells whether they are others."""
+    no more as they were; and pinned_session_days, which counts all sessions and tells whether they are others. `before`
+    is the schema of the build before, if that has sessions to compare with."""
     day = _DAY.format("started_at")
     con.execute(f"create table {schema}.pinned_session_days as {_SESSION_DAYS.format(now=schema, day=day)}")
-    if before is None or not _has_sessions(con, before[0]):
+    if before is None:
         con.execute(f"create table {schema}.pinned_sessions as from stream.sessions")
         con.execute(f"create table {schema}.pinned_ended_sessions (session_id varchar, session_date date)")
         return
-    names = {"now": schema, "before": before[0], "day": day}
+    names = {"now": schema, "before": before, "day": day}
     con.execute(f"create temp table other_days as {_OTHER_SESSION_DAYS.format(**names)}")
     row = con.execute("select min(session_date), max(session_date) from other_days").fetchone()
     assert row is not None

@@ -14,7 +14,7 @@ from funnels.definition import FunnelDefinition
 from funnels.passes import Ints
 from funnels.result import Bin, BreakdownResult, ConversionTimes, StepResult
 from funnels.rows import MICROSECOND, micros_of
-from funnels.tally import Counted, Tally, Times, bars, tally
+from funnels.tally import Counted, Tally, tally
 from funnels.walk import Entries
 
 NO_VALUE: Final = "(none)"
@@ -76,18 +76,12 @@ def steps_of(told: Tally, definition: FunnelDefinition) -> tuple[StepResult, ...
     return tuple(results)
 
 
-def conversion_times(
-    entries: Entries, told: Tally, definition: FunnelDefinition, counted: Counted | None = None
-) -> ConversionTimes | None:
-    """How long those took from their first event to the last required step; None for a funnel of one step. `counted`
-    counts the entries, if that was kept."""
-    last = _required(definition)[-1]
-    if not last:
+def conversion_times(entries: Entries, told: Tally, definition: FunnelDefinition) -> ConversionTimes | None:
+    """How long those took from their first event to the last required step; None for a funnel of one step."""
+    if not _required(definition)[-1]:
         return None
     times = told.times[0]
-    return ConversionTimes(
-        median=_seconds(times.median), p90=_seconds(times.p90), histogram=_histogram(entries, last, times, counted)
-    )
+    return ConversionTimes(median=_seconds(times.median), p90=_seconds(times.p90), histogram=_histogram(entries, told))
 
 
 def parts_of(
@@ -141,17 +135,14 @@ def _seconds(micros: float | None) -> float | None:
     return None if micros is None else micros / 1e6
 
 
-def _histogram(entries: Entries, last: int, times: Times, counted: Counted | None) -> tuple[Bin, ...]:
+def _histogram(entries: Entries, told: Tally) -> tuple[Bin, ...]:
     """How many took how long: bars of one width, from 0 on."""
+    times = told.times[0]
     if not times.count:
         return ()
     longest = times.longest / 1e6
     width = next((width for width in _SECONDS if longest < width * _BINS), math.ceil((longest + 1) / _BINS))
-    micros = width * 1_000_000
-    if counted is None:
-        counts = bars(entries, last, micros, times.longest)
-    else:
-        counts = counted.bars(entries, micros, times.longest)
+    counts = told.counted.bars(entries, width * 1_000_000, times.longest)
     return tuple(
         Bin(from_seconds=place * width, to_seconds=(place + 1) * width, count=int(count))
         for place, count in enumerate(counts)

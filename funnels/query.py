@@ -60,7 +60,7 @@ def answer(
         steps=steps_of(told, definition),
         as_of=as_of,
         breakdown=parts_of(entries, shown, definition, as_of) if definition.breakdown else (),
-        conversion_seconds=conversion_times(entries, told, definition, counted),
+        conversion_seconds=conversion_times(entries, told, definition),
         previous=previous,
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Final
 
@@ -53,6 +53,8 @@ class Tally:
     """How many of them reached no later one, and have no time."""
     times: list[Times]
     """From the step before that may not be left out; of the first step, from the entry's first event to the last."""
+    counted: Counted = field(compare=False)
+    """By what it was counted."""
 
 
 class Counted:
@@ -105,7 +107,7 @@ def tally(
         looked = [*each(lambda part: _look(part, counted, open_from, wanted), parts)]
     times = [told.times(np.concatenate([near[step] for near, _ in looked])) for step, told in enumerate(wanted)]
     is_open, over = np.sum([stay for _, stay in looked], axis=0).tolist()
-    return Tally(counted.reached.tolist(), is_open, over, times)
+    return Tally(counted.reached.tolist(), is_open, over, times, counted)
 
 
 def bars(entries: Entries, last: int, width: int, longest: int) -> Ints:

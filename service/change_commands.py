@@ -15,6 +15,7 @@ from service.ask import ask
 from service.command import ConfigOption, JsonOption, WarehouseOption, answer, err, settings_of
 from service.settings import Settings
 from service.show import out, plain
+from service.web.wording import counted
 from stitchline.errors import UsageError
 
 BaseOption = Annotated[
@@ -165,9 +166,7 @@ def _told(told: dict[str, Any]) -> None:
         out.print("There is nothing to announce that those downstream were not told before.")
         return
     for one in told["told"]:
-        out.print(
-            f"{plain(one['owner'])}, in {plain(one['channel'])}: {_changes(len(one['changes']))}.", soft_wrap=True
-        )
+        out.print(f"{_told_one(one)}.", soft_wrap=True)
         for change in one["changes"]:
             out.print(f"  {plain(change['says'])} From {change['in_force_at'][:10]}.", soft_wrap=True)
     if not told["in_slack"]:
@@ -179,13 +178,12 @@ def _announced(told: dict[str, Any]) -> None:
         out.print("Nothing was announced yet: `stitchline marts announce --base REV` does.")
         return
     pending = len(told["pending"])
-    out.print(f"{_changes(pending)} {'is' if pending == 1 else 'are'} announced and not in force yet.")
+    out.print(f"{counted(pending, 'change')} {'is' if pending == 1 else 'are'} announced and not in force yet.")
     for one in told["pending"]:
         out.print(f"  {one['in_force_at'][:10]}  {plain(one['says'])} ({one['change_id']})", soft_wrap=True)
     for one in told["notices"]:
         seen = f"seen by {plain(one['seen_by'])}" if one["seen_by"] else "[bold]not seen yet[/bold]"
-        who = f"{plain(one['owner'])}, in {plain(one['channel'])}"
-        out.print(f"{one['told_at'][:10]}  {who}: {_changes(len(one['changes']))}, {seen}", soft_wrap=True)
+        out.print(f"{one['told_at'][:10]}  {_told_one(one)}, {seen}", soft_wrap=True)
 
 
 def _consumers(told: dict[str, Any]) -> None:
@@ -200,5 +198,6 @@ def _consumers(told: dict[str, Any]) -> None:
             out.print(f"{plain(one['name'])}: {plain(one['description'])}", soft_wrap=True)
 
 
-def _changes(count: int) -> str:
-    return "1 change" if count == 1 else f"{count} changes"
+def _told_one(one: dict[str, Any]) -> str:
+    """Who was told where, and of how many changes."""
+    return f"{plain(one['owner'])}, in {plain(one['channel'])}: {counted(len(one['changes']), 'change')}"

@@ -15,11 +15,11 @@ from batch_marts.metrics import DAILY
 _GRAVE: Final = {"meaning_changed": "🔴 meaning changed", "meaning_corrected": "🟠 corrected", "deprecated": "🟠 goes"}
 _HARMLESS: Final = "⚪"
 _ROWS: Final = 20
+"""Values of a metric that a report lists."""
 _WIDE: Final = 160
 """Characters of a cell."""
 _LEAD: Final = 40
 """Characters that are shown of what long texts have in common, before they part."""
-"""Values of a metric that a report lists."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,8 +112,8 @@ class Contents:
     # --- following the warehouse ---------------------------------------------------------------------------------
 
     def follow(self, con: duckdb.DuckDBPyConnection, moved: list[str]) -> None:
-        """Takes in what `con` sees and this does not know yet: events from `next_row` on, and what
-        became known of the persons of the devices `moved`, of merges and of bots. Raises BeyondStore."""
+        """Takes in what `con` sees and this does not know yet: events from `next_row` on, and what became known of the
+        persons of the devices `moved`, of merges and of bots. Raises BeyondStore."""
         parts = [self._arrived(arrival) for arrival in reading.arrivals(con, self.next_row)]
         touched = self._moved(con, parts, moved)
         changed_bots = self._look_for_bots(con)

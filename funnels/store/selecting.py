@@ -35,8 +35,9 @@ class LookedUp:
 
     def __init__(self, definition: FunnelDefinition) -> None:
         self.names = _looked_up(definition)
-        self._asked = sorted({match.event for match in _matches(definition)})
-        self._hashes: dict[str, int] = {}
+        self.asked = sorted({match.event for match in _matches(definition)})
+        """All names that the definition asks for."""
+        self._hashes: reading.Hashes = np.empty(0, np.uint64)
         self.shown: list[str] = []
         """The text of each code of a value."""
         self.next_row = 0
@@ -77,10 +78,10 @@ class LookedUp:
                     getattr(self, name)[rows[known]] = batch[name].to_numpy(zero_copy_only=False)[known]
         self.next_row = end
 
-    def hashes_of_names(self, con: duckdb.DuckDBPyConnection) -> dict[str, int]:
-        """All names that the definition asks for, as the store has them."""
-        if not self._hashes:
-            self._hashes = dict(zip(self._asked, reading.hashes(con, self._asked).tolist(), strict=True))
+    def hashes(self, con: duckdb.DuckDBPyConnection) -> reading.Hashes:
+        """`asked` as the store has them."""
+        if not len(self._hashes):
+            self._hashes = reading.hashes(con, self.asked)
         return self._hashes
 
     def _grow(self, size: int) -> None:
@@ -118,9 +119,7 @@ def select(
     con: duckdb.DuckDBPyConnection, contents: Contents, definition: FunnelDefinition, looked_up: LookedUp
 ) -> Selection:
     """What of `contents` belongs to `definition`. `looked_up` follows as far."""
-    hashes = looked_up.hashes_of_names(con)
-    names = [*hashes]
-    codes = dict(zip(names, contents.names.find(np.array([*hashes.values()], np.uint64)).tolist(), strict=True))
+    codes = dict(zip(looked_up.asked, contents.names.find(looked_up.hashes(con)).tolist(), strict=True))
     fills, voids = np.zeros(len(contents.names), np.int64), np.zeros(len(contents.names), np.int64)
     is_looked_up = np.zeros(len(contents.names), np.bool_)
     for name, code in codes.items():

@@ -83,9 +83,9 @@ class Watched:
             return Entries(subjects, self._began, self._reached, self._at, self._values, nowhere, nowhere)
         return self._of_subjects(np.flatnonzero(self._reached))
 
-    def _of_subjects(self, some: npt.NDArray[np.integer]) -> Entries:
+    def _of_subjects(self, some: Ints) -> Entries:
         kept = (self._began[some], self._reached[some], self._at[some], self._values[some])
-        return Entries(some.astype(np.uint64), *kept, some.astype(np.int64), some.astype(np.int64))
+        return Entries(some.astype(np.uint64), *kept, some, some)
 
     def _take_in(self, looking: Looking) -> None:
         changed = looking.changed_since(self._version) if self._of is looking.contents else None
@@ -97,7 +97,7 @@ class Watched:
             self._counted = nothing_counted(self.definition)
             entries = looking.all(self._rules)
         else:
-            self._counted.add(self._of_subjects(changed), sign=-1)
+            self._counted.add(self._of_subjects(changed.astype(np.int64)), sign=-1)
             self._reached[changed] = 0
             self._at[changed] = NEVER
             entries = looking.some(changed, self._rules)

@@ -188,7 +188,7 @@ def _last_in(con: duckdb.DuckDBPyConnection, schema: str, mart: Mart) -> str | N
         return None
     picked = ", ".join(f"cast({name} as timestamp)" for name in names)
     kind = "timestamp" if any(column.data_type == "timestamptz" for column in mart.columns) else "date"
-    (row,) = query_rows(con, f'select cast(greatest({picked}) as {kind}) as last from {schema}."{mart.name}"')
+    (row,) = query_rows(con, f'select cast(greatest({picked}) as {kind}) as last from "{schema}"."{mart.name}"')
     last: str | None = row["last"]
     return last
 
