@@ -6,8 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
-from itertools import pairwise
 from typing import Final
 
 import duckdb
@@ -17,7 +15,7 @@ import pyarrow as pa
 from funnels.definition import FunnelDefinition
 from funnels.passes import DAY, Ints
 from funnels.rows import Query, compile_rows, rows_of, rules_of
-from funnels.walk import Entries, Rows, walk
+from funnels.walk import Entries, walk
 
 DAYS: Final = pa.schema(
     [
@@ -29,8 +27,13 @@ DAYS: Final = pa.schema(
 )
 """A funnel by the (UTC) day of its first step."""
 
+_Counts = tuple[Ints, Ints]
+
 _AT_ONCE: Final = 1 << 20
-"""Rows, about, that are followed together: what becomes of them takes twice their room until it is counted."""
+"""Rows that are taken from DuckDB together."""
+_SHARE_BITS: Final = 4
+"""Subjects are followed in shares, by so many first bits of their hash: what is worked out of one share stays near the
+processor, and takes little room."""
 
 
 def funnel_days(
@@ -52,24 +55,46 @@ def funnel_days(
     for places in together.values():
         some = [whole[place] for place in places]
         query = compile_rows(some, None if some[0].by == "session" else copies)
-        asked = rows_of(_fetched(con, query), len(some))
-        answers |= {place: _days(rows.rows, whole[place]) for place, rows in zip(places, asked, strict=True)}
+        answers |= zip(places, _answers(con, query, some), strict=True)
     return [answers[place] for place in range(len(definitions))]
 
 
-def _fetched(con: duckdb.DuckDBPyConnection, query: Query) -> pa.Table:
-    return con.execute(query.sql, query.parameters).to_arrow_table()
-
-
-def _days(rows: Rows, definition: FunnelDefinition) -> pa.Table:
-    rules = rules_of(definition, by_day=True)
-    required = [place for place, step in enumerate(definition.steps) if not step.optional]
+def _answers(
+    con: duckdb.DuckDBPyConnection, query: Query, definitions: Sequence[FunnelDefinition]
+) -> Iterator[pa.Table]:
+    """What `query` (compile_rows of `definitions`) says of each of them."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        counted = [*threads.map(lambda part: _counts(walk(part, rules), required), _in_parts(rows))]
-    every = np.concatenate([np.empty(0, np.int64), *(days for days, _ in counted)])
-    days, places = np.unique(every, return_inverse=True)
+        counted = [*threads.map(lambda share: _counted(share, definitions), _shares(con, query))]
+    return map(_table, definitions, zip(*counted, strict=True))
+
+
+def _shares(con: duckdb.DuckDBPyConnection, query: Query) -> list[pa.Table]:
+    """What `query` (compile_rows) answers, in shares; no subject in two."""
+    reader = con.execute(query.sql, query.parameters).to_arrow_reader(_AT_ONCE)
+    shares: list[list[pa.RecordBatch]] = [[] for _ in range(1 << _SHARE_BITS)]
+    for batch in reader:
+        share = (batch["subject"].to_numpy() >> np.uint64(64 - _SHARE_BITS)).astype(np.uint8)
+        ends = np.cumsum(np.bincount(share, minlength=len(shares))).tolist()
+        together = batch.take(pa.array(np.argsort(share, kind="stable")))
+        for mine, begin, end in zip(shares, [0, *ends], ends, strict=False):
+            mine.append(together.slice(begin, end - begin))
+    return [pa.Table.from_batches(batches, reader.schema) for batches in shares]
+
+
+def _counted(share: pa.Table, definitions: Sequence[FunnelDefinition]) -> list[_Counts]:
+    """What became of the subjects of `share` by each of `definitions`."""
+    return [
+        _counts(walk(asked.rows, rules_of(definition, by_day=True)), _required(definition))
+        for asked, definition in zip(rows_of(share, len(definitions)), definitions, strict=True)
+    ]
+
+
+def _table(definition: FunnelDefinition, counted: Sequence[_Counts]) -> pa.Table:
+    """The answer, of what each share counts."""
+    required = _required(definition)
+    days, places = np.unique(np.concatenate([days for days, _ in counted]), return_inverse=True)
     counts = np.zeros((len(days), len(required)), np.int64)
-    np.add.at(counts, places, np.concatenate([np.empty((0, len(required)), np.int64), *(some for _, some in counted)]))
+    np.add.at(counts, places, np.concatenate([some for _, some in counted]))
     columns = [
         pa.array(np.repeat(days.astype(np.int32), len(required))).cast(pa.date32()),
         np.tile(np.array(required, np.int32) + 1, len(days)),
@@ -79,20 +104,13 @@ def _days(rows: Rows, definition: FunnelDefinition) -> pa.Table:
     return pa.table(dict(zip(DAYS.names, columns, strict=True)), DAYS)
 
 
-def _counts(entries: Entries, required: list[int]) -> tuple[Ints, Ints]:
+def _required(definition: FunnelDefinition) -> list[int]:
+    return [place for place, step in enumerate(definition.steps) if not step.optional]
+
+
+def _counts(entries: Entries, required: list[int]) -> _Counts:
     """The days, since 1970, on which entries began, and of each how many reached the required steps:
     int64[days, required steps]."""
     days, places = np.unique(entries.began // DAY, return_inverse=True)
     counts = [np.bincount(places[entries.reached > place], minlength=len(days)) for place in required]
     return days, np.array(counts, np.int64).T
-
-
-def _in_parts(rows: Rows) -> Iterator[Rows]:
-    """`rows` in parts of about _AT_ONCE; no subject in two."""
-    count = len(rows.subjects)
-    starts = np.flatnonzero(rows.subjects[1:] != rows.subjects[:-1]) + 1
-    wanted = np.searchsorted(starts, np.arange(_AT_ONCE, count, _AT_ONCE))
-    cuts = [0, *np.unique(starts[wanted[wanted < len(starts)]]).tolist(), count]
-    columns = [getattr(rows, field.name) for field in fields(rows)]
-    for begin, end in pairwise(cuts):
-        yield Rows(*(column[begin:end] for column in columns))

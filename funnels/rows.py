@@ -89,17 +89,16 @@ def rows_of(table: pa.Table, count: int) -> Iterator[Asked]:
     # Writable, as compiled functions are compiled anew for arrays that are not.
     subjects, micros = (np.require(table[name].to_numpy(), requirements="W") for name in ("subject", "micros"))
     order = _ordered(subjects, micros, table)
+    subjects, micros = subjects[order], micros[order]
     for number in range(count):
-        places = order if count == 1 else order[_is_asked(table, number)[order]]
+        places, mine = order, (subjects, micros)
+        fills, voids = (_column(table, f"{name}_{number}", order, np.int64) for name in ("fills", "voids"))
+        if count > 1:  # the others' events are left out
+            asked = (fills | voids) != 0
+            places, mine = order[asked], (subjects[asked], micros[asked])
+            fills, voids = fills[asked], voids[asked]
         values, shown = _values(table, f"value_{number}", places)
-        rows = Rows(
-            subjects[places],
-            micros[places],
-            _column(table, f"fills_{number}", places, np.int64),
-            _column(table, f"voids_{number}", places, np.int64),
-            _column(table, f"holds_{number}", places, np.uint64),
-            values,
-        )
+        rows = Rows(*mine, fills, voids, _column(table, f"holds_{number}", places, np.uint64), values)
         named = pa.array(order) if "id" in table.column_names else None
         known = () if named is None else (table["id"].take(named), table["message_id"].take(named))
         yield Asked(rows, shown, *known)
@@ -133,8 +132,9 @@ def compile_rows(
     bounds = [*_bounds(definitions, bind), "not e.is_bot", f"{subject} is not null"]
     if by == "session":
         bounds.append("not s.is_bot")
-    asked = " or ".join(f"{name} <> 0" for name in columns if name.startswith(("fills_", "voids_")))
-    bounds.append(f"({asked})")
+    if not all(_by_name_alone(definition) for definition in definitions):
+        asked = " or ".join(f"{name} <> 0" for name in columns if name.startswith(("fills_", "voids_")))
+        bounds.append(f"({asked})")
     once = dict(columns)
     if copies is not None:
         bounds.append(f"e.rowid not in (from {copies})")
@@ -205,6 +205,13 @@ def _fields(definitions: Sequence[FunnelDefinition]) -> Iterator[EventField]:
             yield parse_field(definition.breakdown)
 
 
+def _by_name_alone(definition: FunnelDefinition) -> bool:
+    """Whether every event of a name that it asks for, at whatever time, fills a step or voids an entry."""
+    matches = [match for step in definition.steps for match in step.matches]
+    plain = not any(match.conditions for match in (*matches, *definition.exclude))
+    return plain and definition.order != "strict" and definition.since is None and definition.until is None
+
+
 def _bounds(definitions: Sequence[FunnelDefinition], bind: Binder) -> Iterator[str]:
     """What rules out most events at little cost."""
     names = {m.event for definition in definitions for step in definition.steps for m in step.matches}
@@ -269,14 +276,6 @@ def _ordered(subjects: np.ndarray, micros: Ints, table: pa.Table) -> Ints:
         by_id = pc.sort_indices(tied, [("group", "ascending"), ("message_id", "ascending")])
         order[places] = order[places][by_id.to_numpy()]
     return order
-
-
-def _is_asked(table: pa.Table, number: int) -> np.ndarray:
-    """Which rows the definition at that place asks for."""
-    asked: np.ndarray = table[f"fills_{number}"].to_numpy() != 0
-    if f"voids_{number}" in table.column_names:
-        asked |= table[f"voids_{number}"].to_numpy() != 0
-    return asked
 
 
 def _column(table: pa.Table, name: str, places: Ints, dtype: type) -> np.ndarray:

@@ -8,7 +8,6 @@ from typing import Final
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from funnels.condition_sql import Binder
 from funnels.definition import FunnelDefinition, Match
@@ -18,6 +17,7 @@ from funnels.store import reading
 from funnels.store.codes import Codes
 from funnels.store.collecting import Selection
 from funnels.store.contents import Contents
+from funnels.store.values import FieldValues, Span
 
 Ints = npt.NDArray[np.int64]
 
@@ -27,29 +27,29 @@ from stream.events as e
 where e.rowid >= $first and e.name in (select unnest($names)) and not e.is_bot and ({asked})
   and ($since::timestamptz is null or e.event_at >= $since) and ($until::timestamptz is null or e.event_at <= $until)
 """
-_FOREVER: Final = np.iinfo(np.int64)
 
 
 class LookedUp:
     """What SQL says of each row, as far as it was asked: arrays by row. It grows with the warehouse."""
 
-    def __init__(self, definition: FunnelDefinition) -> None:
+    def __init__(self, definition: FunnelDefinition, values: FieldValues | None) -> None:
+        """`values` are those of the field that it is broken down by."""
         self.names = _looked_up(definition)
         self.asked = sorted({match.event for match in _matches(definition)})
         """All names that the definition asks for."""
         self._hashes: reading.Hashes = np.empty(0, np.uint64)
-        self.shown: list[str] = []
-        """The text of each code of a value."""
+        self.values = values
+        self.span = _span(definition)
+        """The times of events that matter."""
+        self._valued = _valued(definition)
         self.next_row = 0
         self.fills = np.zeros(0, np.int32)
         self.voids = np.zeros(0, np.int32)
         self.holds = np.zeros(0, np.uint64)
-        self.values: Codes = np.zeros(0, np.int32)
-        self._codes: dict[str, int] = {}
         bind = Binder()
         # Whether an event may lie between two steps is told by its kind, which the store knows.
-        asked_as = definition.model_copy(update={"order": "ordered"}) if definition.order == "strict" else definition
-        columns = columns_sql(asked_as, "", bind)
+        order = "ordered" if definition.order == "strict" else definition.order
+        columns = columns_sql(definition.model_copy(update={"order": order, "breakdown": None}), "", bind)
         self._columns = tuple(columns)
         asked = " or ".join(f"{name} <> 0" for name in columns if name in ("fills", "voids"))
         told = ", ".join(f"{sql} as {name}" for name, sql in columns.items())
@@ -61,10 +61,21 @@ class LookedUp:
     @property
     def nbytes(self) -> int:
         """Bytes in use."""
-        return self.fills.nbytes + self.voids.nbytes + self.holds.nbytes + self.values.nbytes
+        return self.fills.nbytes + self.voids.nbytes + self.holds.nbytes
+
+    def look_up(self, con: duckdb.DuckDBPyConnection, end: int) -> None:
+        """Like `follow`, where much may be new; others may look at the events meanwhile."""
+        if self.values is not None:
+            self.values.look_up(con, self._valued, self.span, end)
+        self._follow(con, end)
 
     def follow(self, con: duckdb.DuckDBPyConnection, end: int) -> None:
         """Asks of the rows below `end` that were not asked of yet."""
+        if self.values is not None:
+            self.values.follow(con, self._valued, self.span, end)
+        self._follow(con, end)
+
+    def _follow(self, con: duckdb.DuckDBPyConnection, end: int) -> None:
         if not self.names or end <= self.next_row:
             return
         self._grow(end)
@@ -72,10 +83,7 @@ class LookedUp:
             rows = batch["row"].to_numpy()
             known = rows < end
             for name in self._columns:
-                if name == "value":
-                    self.values[rows[known]] = self._encoded(batch[name])[known]
-                else:
-                    getattr(self, name)[rows[known]] = batch[name].to_numpy(zero_copy_only=False)[known]
+                getattr(self, name)[rows[known]] = batch[name].to_numpy(zero_copy_only=False)[known]
         self.next_row = end
 
     def hashes(self, con: duckdb.DuckDBPyConnection) -> reading.Hashes:
@@ -86,23 +94,11 @@ class LookedUp:
 
     def _grow(self, size: int) -> None:
         for name in self._columns:
-            held = "values" if name == "value" else name
-            array = getattr(self, held)
+            array = getattr(self, name)
             if len(array) < size:
-                larger = np.full(max(size, len(array) * 9 // 8), -1 if held == "values" else 0, array.dtype)
+                larger = np.zeros(max(size, len(array) * 9 // 8), array.dtype)
                 larger[: len(array)] = array
-                setattr(self, held, larger)
-
-    def _encoded(self, texts: pa.Array) -> Codes:
-        """The code of each text, −1 for null."""
-        encoded = texts.dictionary_encode()
-        codes = []
-        for text in encoded.dictionary.to_pylist():
-            codes.append(self._codes.setdefault(text, len(self._codes)))
-            if codes[-1] == len(self.shown):
-                self.shown.append(text)
-        places = encoded.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
-        return np.array([*codes, -1], np.int32)[places]
+                setattr(self, name, larger)
 
 
 def answers(definition: FunnelDefinition) -> bool:
@@ -130,7 +126,7 @@ def select(
             for place, exclusion in enumerate(definition.exclude):
                 voids[code] |= (exclusion.event == name) << place
     looked_up.follow(con, contents.next_row)
-    since, until = definition.since, definition.until
+    values: Codes = np.zeros(0, np.int32) if looked_up.values is None else looked_up.values.codes
     return Selection(
         fills=fills,
         voids=voids,
@@ -138,9 +134,9 @@ def select(
         row_fills=looked_up.fills,
         row_voids=looked_up.voids,
         holds=looked_up.holds,
-        values=looked_up.values,
-        since=_FOREVER.min if since is None else micros_of(since),
-        until=_FOREVER.max if until is None else micros_of(latest_of(until, definition.window)),
+        values=values,
+        since=looked_up.span.since,
+        until=looked_up.span.until,
         in_sequence=definition.order == "strict",
         in_order=tells_apart(definition),
     )
@@ -155,5 +151,19 @@ def _looked_up(definition: FunnelDefinition) -> frozenset[str]:
     every = _matches(definition)
     if definition.hold:
         return frozenset(match.event for match in every)
-    of_steps = {match.event for step in definition.steps for match in step.matches} if definition.breakdown else set()
-    return frozenset(of_steps | {match.event for match in every if match.where})
+    return frozenset(match.event for match in every if match.where)
+
+
+def _valued(definition: FunnelDefinition) -> frozenset[str]:
+    """The names of events of which the values matter to a breakdown."""
+    begins_only = definition.attribution == "first_touch" and definition.order != "any"
+    steps = definition.steps[:1] if begins_only else definition.steps
+    return frozenset(match.event for step in steps for match in step.matches)
+
+
+def _span(definition: FunnelDefinition) -> Span:
+    since, until = definition.since, definition.until
+    return Span(
+        **({} if since is None else {"since": micros_of(since)}),
+        **({} if until is None else {"until": micros_of(latest_of(until, definition.window))}),
+    )

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from weakref import WeakValueDictionary
 
 import duckdb
 import numpy as np
@@ -34,6 +35,7 @@ from funnels.store.contents import BeyondStore, Contents
 from funnels.store.copies import settle
 from funnels.store.reading import Moment
 from funnels.store.selecting import LookedUp, answers, select
+from funnels.store.values import FieldValues
 from funnels.walk import Entries, Rows, Rules, walk
 from sinks.warehouse import Warehouse
 
@@ -59,6 +61,8 @@ class Store:
         self._lock = threading.Lock()
         self._contents: Contents | None = None
         self._looked_up: OrderedDict[str, LookedUp] = OrderedDict()
+        self._values: WeakValueDictionary[str, FieldValues] = WeakValueDictionary()
+        """By field, as long as one of the definitions breaks down by it."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="funnels")
         self._wanted = threading.Event()
         self._closed = False
@@ -96,6 +100,7 @@ class Store:
         with self._lock:
             self._contents = contents
             self._looked_up.clear()
+            self._values = WeakValueDictionary()
         taken = {"events": contents.units.live, "bytes": contents.nbytes}
         log.info("funnels have the events in memory, after %.1f s", time.monotonic() - began, extra=taken)
         return True
@@ -122,7 +127,7 @@ class Store:
         """What became of the subjects of `definition`, as funnels.query.follow says it."""
         with self.looking(con, definition) as looking:
             if looking is not None:
-                return looking.all(rules_of(definition)), list(looking.looked_up.shown)
+                return looking.all(rules_of(definition)), looking.shown
         return follow(con, definition)
 
     @contextmanager
@@ -135,7 +140,7 @@ class Store:
             return
         looked_up = self._looked_up_for(definition)
         with looked_up.lock:
-            looked_up.follow(con, contents.next_row)
+            looked_up.look_up(con, contents.next_row)
             with self._lock, _snapshot(con):
                 moment = self._follow(con, contents) if self._contents is contents else None
                 if moment is None:
@@ -147,15 +152,21 @@ class Store:
                 )
 
     def _looked_up_for(self, definition: FunnelDefinition) -> LookedUp:
-        key = definition.model_dump_json(exclude={"name"})
+        key, field = definition.model_dump_json(exclude={"name"}), definition.breakdown
         with self._lock:
-            found = self._looked_up.setdefault(key, LookedUp(definition))
+            found = self._looked_up.get(key)
+            if found is None:
+                values = self._values.setdefault(field, FieldValues(field)) if field else None
+                found = self._looked_up[key] = LookedUp(definition, values)
             self._looked_up.move_to_end(key)
-            while len(self._looked_up) > 1 and sum(kept.nbytes for kept in self._looked_up.values()) > self._limit // 2:
-                self._looked_up.popitem(last=False)
-            while len(self._looked_up) > _KEPT:
+            while len(self._looked_up) > 1 and (len(self._looked_up) > _KEPT or self._said_bytes > self._limit // 2):
                 self._looked_up.popitem(last=False)
             return found
+
+    @property
+    def _said_bytes(self) -> int:
+        of_definitions, of_fields = self._looked_up.values(), self._values.values()
+        return sum(kept.nbytes for kept in of_definitions) + sum(kept.nbytes for kept in of_fields)
 
     def _follow(self, con: duckdb.DuckDBPyConnection, contents: Contents) -> Moment | None:
         """Takes in what is new, and says what `con` sees; None if all has to be read anew."""
@@ -246,6 +257,12 @@ class Looking:
         """What became of those."""
         parts = in_parts(self._part(subjects), self.contents.units.begin, self.contents.units.end)
         return _together([self._walk(part, rules) for part in parts], rules)
+
+    @property
+    def shown(self) -> list[str]:
+        """The text of each code of a value."""
+        values = self.looked_up.values
+        return [] if values is None else list(values.shown)
 
     @property
     def subject_count(self) -> int:

@@ -20,6 +20,7 @@ from funnels.rows import rules_of, time_of
 from funnels.store.codes import Codes
 from funnels.store.contents import Contents
 from funnels.store.store import Looking, Store
+from funnels.store.values import FieldValues
 from funnels.walk import NEVER, Entries
 
 Ints = npt.NDArray[np.int64]
@@ -42,6 +43,8 @@ class Watched:
         self._told: tuple[tuple[int, int], FunnelResult] | None = None
         """What was said last, and the store's state before."""
         self._of: Contents | None = None
+        self._valued_by: FieldValues | None = None
+        """Whose codes the values are."""
         self._version = 0
         self.followed = 0
         """How many subjects were followed again, of which the events were others than before."""
@@ -71,7 +74,7 @@ class Watched:
                 self._of = None
                 return None
             self._take_in(looking)
-            as_of, shown = looking.as_of, list(looking.looked_up.shown)
+            as_of, shown = looking.as_of, looking.shown
         known = None if as_of is None else time_of(as_of)
         return answer(self._entries(), shown, self.definition, known, counted=self._counted)
 
@@ -88,7 +91,8 @@ class Watched:
         return Entries(some.astype(np.uint64), *kept, some, some)
 
     def _take_in(self, looking: Looking) -> None:
-        changed = looking.changed_since(self._version) if self._of is looking.contents else None
+        is_known = self._of is looking.contents and self._valued_by is looking.looked_up.values
+        changed = looking.changed_since(self._version) if is_known else None
         self._of = None  # until it is all there: a question that took too long is ended in the middle
         self._make_room(looking.subject_count)
         if changed is None:
@@ -109,6 +113,7 @@ class Watched:
         self._values[places] = entries.values
         self._counted.add(entries)
         self._of, self._version = looking.contents, looking.contents.version
+        self._valued_by = looking.looked_up.values
 
     def _make_room(self, subjects: int) -> None:
         known = len(self._reached)
