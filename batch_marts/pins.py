@@ -64,14 +64,16 @@ select
     (select max(event_at) from stream.events) as last_event_at
 """
 
+_NEW: Final = "rowid between $first_row and $last_row"
+
 # Of records with the same (anonymous_id, message_id) the earliest counts, as in the funnels. Hashes find the few
 # candidates: grouping all rows by two texts would cost more than the rest. Of earlier rows only those are looked at
 # whose message_id lies among the new ones: many a producer's ids grow with time.
-_EARLIER: Final = """
+_EARLIER: Final = f"""
 select rowid as event_row, event_at, anonymous_id, message_id, "partition", "offset"
 from stream.events
 where rowid < $first_row and message_id between $least and $greatest
-    and hash(message_id) in (select hash(message_id) from stream.events where rowid between $first_row and $last_row)
+    and hash(message_id) in (select hash(message_id) from stream.events where {_NEW})
 """
 
 _COPIES_OF_EVENTS: Final = """
@@ -292,9 +294,11 @@ def _find_changes(
 ) -> list[date] | None:
     """Makes pinned_copies, of all events that are second ones, and pinned_changed_days. Returns these; None for all."""
     rows = {"first_row": 0 if before is None else before[1].last_row + 1, "last_row": last_row}
-    query = "select min(message_id), max(message_id) from stream.events where rowid between $first_row and $last_row"
-    least, greatest = con.execute(query, rows).fetchall()[0]
-    con.execute(f"create temp table earlier as {_EARLIER}", rows | {"least": least, "greatest": greatest})
+    ids, earlier = dict.fromkeys(("least", "greatest")), f"{_EARLIER} limit 0"  # nothing is earlier than all
+    if before is not None:
+        query = f"select min(message_id), max(message_id) from stream.events where {_NEW}"
+        ids, earlier = dict(zip(ids, con.execute(query, rows).fetchall()[0], strict=True)), _EARLIER
+    con.execute(f"create temp table earlier as {earlier}", rows | ids)
     # Of events that came more than once, those of which at least one came since the build before.
     con.execute(f"create temp table copies as {_COPIES_OF_EVENTS}", rows)
     again = f"select event_row from {before[0]}.pinned_copies" if before else "select null::bigint where false"

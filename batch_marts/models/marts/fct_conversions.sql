@@ -1,12 +1,12 @@
 -- Each conversion with each visit in its look-back window, and how much of it the visit is given by each model. The
 -- visits in the window of one conversion follow each other among those of the person: which of them each is, is a
--- difference.
+-- difference. By person, so that rows of the same visits lie together, which take a third less to write.
 -- depends_on: {{ ref('int_changed_conversions') }}
 {{ config(materialized='versioned', key='conversion_id', ended_in='int_changed_conversions') }}
 with conversions as (
     select
         *,
-        row_number() over () as number,
+        row_number() over (order by person_id) as number,
         epoch_us(converted_at) as converted_us,
         converted_at - interval {{ var('look_back_days') }} day as since
     from {{ ref('int_conversions') }}
