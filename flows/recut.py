@@ -16,47 +16,26 @@ import polars as pl
 from flows.arrivals import activity_of, told
 from flows.rules import FlowRules
 from flows.sessions import ACTIVITY, SESSIONS, cut, in_order
+from sinks.tables import registered
 
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)  # no event is older
-_COLUMNS: Final = ", ".join(f"s.{name}" for name in SESSIONS.names())
-
-# The late events' devices, each with its earliest new event; then the session before which nothing changes, if any.
-_FROM: Final = """
-select anonymous_id, start.at as start_at, start.message_id as start_message_id
-from (
-    select f.anonymous_id, max({'at': s.started_at, 'message_id': s.first_message_id})
-        filter (s.started_at < f.first_at
-            or (s.started_at = f.first_at and s.first_message_id <= f.first_message_id)) as start
-    from late_first f left join stream.sessions s using (anonymous_id)
-    group by all
-)
-"""
-# Compared one after the other: tuples take several times as long.
-_BEFORE_START: Final = (
-    "(s.started_at < f.start_at or (s.started_at = f.start_at and s.first_message_id < f.start_message_id))"
-)
-_BEFORE: Final = f"""
-select {_COLUMNS} from stream.sessions s join late_from f using (anonymous_id)
-where {_BEFORE_START}
-qualify row_number() over (partition by s.anonymous_id order by s.started_at desc, s.first_message_id desc) = 1
-"""
-_AFFECTED: Final = f"""
+# Which sessions of so few devices matter is found sooner than the file is read again.
+_KNOWN: Final = f"""
 with all_sessions as (
     select *, true as is_stored_closed from stream.closed_sessions
     union all by name
     select *, false as is_stored_closed from stream.open_sessions
 )
-select {_COLUMNS}, s.revision, s.is_stored_closed from all_sessions s join late_from f using (anonymous_id)
-where s.started_at >= $since and (f.start_at is null or not {_BEFORE_START})
+select f.device, {", ".join(f"s.{name}" for name in SESSIONS.names())}, s.revision, s.is_stored_closed
+from all_sessions s join late_devices f using (anonymous_id)
 """
+# The devices are numbered, as texts cost more to hand over than all the rest.
 _STORED: Final = """
-select e.anonymous_id, e.event_at, e.message_id, e.user_id, e.name, e.type, e.is_bot, e.path, e.referrer,
+select f.device, e.event_at, e.message_id, e.user_id, e.name, e.type, e.is_bot, e.path, e.referrer,
     e.utm_source, e.utm_medium, e.utm_campaign, e.device_type, e.browser, e.os,
     case when $by_library then e.context->>'$.library.name' end as library
 from stream.events e join late_from f using (anonymous_id)
-where not e.is_background and e.event_at >= $since
-  and (f.start_at is null or e.event_at > f.start_at
-       or (e.event_at = f.start_at and e.message_id >= f.start_message_id))
+where not e.is_background and e.event_at >= $since and e.event_at >= f.start_at
 """
 
 
@@ -101,23 +80,38 @@ def kept_of(con: duckdb.DuckDBPyConnection, devices: pl.Series, activity: pl.Dat
     first = (
         activity.join(devices.to_frame("anonymous_id"), on="anonymous_id", how="semi")
         .sort("anonymous_id", "event_at", "message_id")
-        .unique("anonymous_id", keep="first")
-        .select("anonymous_id", first_at="event_at", first_message_id="message_id")
+        .unique("anonymous_id", keep="first", maintain_order=True)
+        .select("anonymous_id", first_at="event_at", late_message_id="message_id")
+        .with_row_index("device")
     )
-    con.register("late_first", first.to_arrow())
-    try:
-        start = con.execute(_FROM).pl()
-        con.register("late_from", start.to_arrow())
-        # Given as a number, so that what is older needs not be read at all.
-        since = {"since": _BEGINNING if start["start_at"].has_nulls() else start["start_at"].min()}
-        before = con.execute(_BEFORE).pl().cast(SESSIONS)
-        sessions = con.execute(_AFFECTED, since).pl()
-        by_library = {"by_library": bool(rules.sessions.gap_by_library)}
-        events = activity_of(told(con.execute(_STORED, since | by_library).pl(), rules)).cast(ACTIVITY)
-    finally:
-        con.unregister("late_from")
-        con.unregister("late_first")
-    return Kept(before, sessions, events)
+    with registered(con, "late_devices", first.select("device", "anonymous_id").to_arrow()):
+        known = _placed(con.execute(_KNOWN).pl(), first)
+    before = known.filter(pl.col("place") == -2).select(SESSIONS.names()).cast(SESSIONS)
+    sessions = known.filter(pl.col("place") >= -1).select("device", *SESSIONS.names(), "revision", "is_stored_closed")
+    start = sessions.unique("device", keep="first", maintain_order=True).select(
+        "device", "anonymous_id", start_at="started_at", start_message_id="first_message_id"
+    )
+    # Given as a number, so that what is older needs not be read at all.
+    asked = {"since": start["start_at"].min() or _BEGINNING, "by_library": bool(rules.sessions.gap_by_library)}
+    with registered(con, "late_from", start.to_arrow()):
+        stored = con.execute(_STORED, asked).pl().join(start, on="device")
+    is_before = (pl.col("event_at") == pl.col("start_at")) & (pl.col("message_id") < pl.col("start_message_id"))
+    events = activity_of(told(stored.filter(~is_before), rules)).cast(ACTIVITY)
+    return Kept(before, sessions.drop("device"), events)
+
+
+def _placed(known: pl.DataFrame, first: pl.DataFrame) -> pl.DataFrame:
+    """`known` sessions in order, device by device, and their `place`: that of the one is −1 that the device's first new
+    event, in `first`, falls into or follows."""
+    late = (pl.col("first_at"), pl.col("late_message_id"))
+    is_not_after = (pl.col("started_at") < late[0]) | (
+        (pl.col("started_at") == late[0]) & (pl.col("first_message_id") <= late[1])
+    )
+    return (
+        known.join(first.drop("anonymous_id"), on="device")
+        .sort("device", "started_at", "first_message_id")
+        .with_columns(place=pl.int_range(pl.len()).over("device") - is_not_after.sum().over("device").cast(pl.Int64))
+    )
 
 
 def recut(kept: Kept, devices: pl.Series, activity: pl.DataFrame, rules: FlowRules) -> Recut:
