@@ -58,7 +58,7 @@ class Contents:
         """By device."""
         self._merges = (np.empty(0, np.uint64), np.empty(0, np.uint64))
         self.into: Codes = np.empty(0, np.int32)
-        """By person: whom that one counts to; empty without merges."""
+        """By person, and more: whom that one counts to; empty without merges."""
         self.merged: Codes = np.empty(0, np.int32)
         """Persons who count to others."""
         self.copies: dict[int, tuple[int, int]] = {}
@@ -289,23 +289,27 @@ class Contents:
     def _look_for_merges(self, con: duckdb.DuckDBPyConnection) -> Codes:
         """Learns who counts to whom. Returns the persons of whom that changed, and to whom they counted before."""
         merges = reading.merges(con)
-        before, was = self._merges, self.into
-        if all(np.array_equal(one, other) for one, other in zip(merges, before, strict=True)):
-            if len(was):
-                self.into = np.concatenate([was, np.arange(len(was), self.person_count, dtype=np.int32)])
+        self._grow_into()
+        if all(np.array_equal(one, other) for one, other in zip(merges, self._merges, strict=True)):
             return np.empty(0, np.int32)
         self._merges = merges
         codes, into = self._persons.encode(merges[0]), self._persons.encode(merges[1])
+        self._grow_into()
+        some = np.unique(np.concatenate([self.merged, codes]))  # no other counts to somebody else than before
+        then = self._counting(some)
         self.merged = codes
-        self.into = np.empty(0, np.int32)
-        if len(codes):
-            self.into = np.arange(self.person_count, dtype=np.int32)
-            self.into[codes] = into
-        now = self._counting(np.arange(self.person_count, dtype=np.int32))
-        then = np.arange(self.person_count, dtype=np.int32)
-        then[: len(was)] = was
-        changed = np.flatnonzero(now != then).astype(np.int32)
-        return np.unique(np.concatenate([changed, now[changed], then[changed]]))
+        self.into = np.arange(self.person_count if len(codes) else 0, dtype=np.int32)
+        self.into[codes] = into
+        now = self._counting(some)
+        changed = now != then
+        return np.unique(np.concatenate([some[changed], now[changed], then[changed]]))
+
+    def _grow_into(self) -> None:
+        """Makes room for persons who came meanwhile, and some more: they count to themselves."""
+        known = len(self.into)
+        if 0 < known < self.person_count:
+            more = np.arange(known, max(self.person_count, known * 9 // 8), dtype=np.int32)
+            self.into = np.concatenate([self.into, more])
 
     def _counting(self, persons: Codes) -> Codes:
         """To whom each counts; those that are NOBODY are left out."""
