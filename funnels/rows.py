@@ -122,8 +122,9 @@ def compile_rows(
     (by,) = {definition.by for definition in definitions}
     subject = SUBJECTS[by]
     columns = {"subject": f"hash({subject})", "micros": "epoch_us(e.event_at)"}
+    at_one_time = len({_span([definition]) for definition in definitions}) == 1  # which the bounds say of all
     for number, definition in enumerate(definitions):
-        times = " and ".join(_times(definition, bind)) if len(definitions) > 1 else ""
+        times = "" if at_one_time else " and ".join(_times(definition, bind))
         columns |= {f"{name}_{number}": sql for name, sql in columns_sql(definition, times, bind).items()}
     if any(tells_apart(definition) for definition in definitions) or with_ids:
         columns["message_id"] = "e.message_id"
@@ -132,7 +133,7 @@ def compile_rows(
     bounds = [*_bounds(definitions, bind), "not e.is_bot", f"{subject} is not null"]
     if by == "session":
         bounds.append("not s.is_bot")
-    if not all(_by_name_alone(definition) for definition in definitions):
+    if not (at_one_time and all(_by_name_alone(definition) for definition in definitions)):
         asked = " or ".join(f"{name} <> 0" for name in columns if name.startswith(("fills_", "voids_")))
         bounds.append(f"({asked})")
     once = dict(columns)
@@ -206,10 +207,10 @@ def _fields(definitions: Sequence[FunnelDefinition]) -> Iterator[EventField]:
 
 
 def _by_name_alone(definition: FunnelDefinition) -> bool:
-    """Whether every event of a name that it asks for, at whatever time, fills a step or voids an entry."""
+    """Whether every event of a name that it asks for fills a step or voids an entry."""
     matches = [match for step in definition.steps for match in step.matches]
     plain = not any(match.conditions for match in (*matches, *definition.exclude))
-    return plain and definition.order != "strict" and definition.since is None and definition.until is None
+    return plain and definition.order != "strict"
 
 
 def _bounds(definitions: Sequence[FunnelDefinition], bind: Binder) -> Iterator[str]:
