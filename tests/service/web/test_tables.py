@@ -149,7 +149,7 @@ def test_metrics_with_their_values(asked: httpx.Client) -> None:
 def test_marts_say_what_they_are_made_from(asked: httpx.Client) -> None:
     told = asked.get("/api/marts/tables/fct_sessions").json()
     assert told["question"] == "What happened in each visit, by whom, and through which channel?"
-    assert told["made_from"]["intermediate"] == ["int_sessions"]
+    assert told["made_from"]["intermediate"] == ["int_sessions", "int_ways_in"]
     assert "stg_sessions" in told["made_from"]["staging"]
     assert "mart_daily_metrics" in told["read_by"]
     assert "sessions" in told["metrics"]
