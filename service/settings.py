@@ -133,7 +133,7 @@ class WarehouseSettings(_Section):
         description="The DuckDB file (also STITCHLINE_WAREHOUSE).",
     )
     memory_limit: Annotated[str, AfterValidator(_size)] = Field(
-        default="300MB", description="What DuckDB may use, beside the flow's own memory."
+        default="400MB", description="What DuckDB may use, beside the flow's own memory."
     )
     memory_limit_alone: Annotated[str, AfterValidator(_size)] = Field(
         default="1200MB", description="The same for a command that opens the file itself, as no service holds it."
