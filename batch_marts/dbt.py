@@ -72,6 +72,12 @@ class Stopped(StitchlineError):
     """A build was told to stop."""
 
 
+def go_on(stopping: threading.Event) -> None:
+    """Raises Stopped if `stopping` is set."""
+    if stopping.is_set():
+        raise Stopped("The refresh was stopped; what is published is as it was.")
+
+
 class Project:
     """The dbt project of the folder `source`, made ready in `folder` for the build that goes into `schema`, and read
     by dbt, whose manifest is there then.
@@ -141,8 +147,7 @@ class Project:
     def _run(self, command: list[str], listeners: list[Any], stopping: threading.Event) -> list[Any]:
         """The results of what went wrong."""
         result = self._invoke(command, listeners)
-        if stopping.is_set():
-            raise Stopped("The refresh was stopped; what is published is as it was.")
+        go_on(stopping)
         if result.result is None:
             raise StitchlineError(f"dbt cannot build the marts: {result.exception}")
         return [each for each in result.result.results if each.status in ("error", "fail", "runtime error")]

@@ -65,22 +65,26 @@ select
 """
 
 _NEW: Final = "rowid between $first_row and $last_row"
+_EVENTS: Final = (
+    'select rowid as event_row, event_at, anonymous_id, message_id, "partition", "offset" from stream.events'
+)
 
 # Of records with the same (anonymous_id, message_id) the earliest counts, as in the funnels. Hashes find the few
 # candidates: grouping all rows by two texts would cost more than the rest. Of earlier rows only those are looked at
 # whose message_id lies among the new ones: many a producer's ids grow with time.
 _EARLIER: Final = f"""
-select rowid as event_row, event_at, anonymous_id, message_id, "partition", "offset"
-from stream.events
+create temp table earlier as
+{_EVENTS}
 where rowid < $first_row and message_id between $least and $greatest
     and hash(message_id) in (select hash(message_id) from stream.events where {_NEW})
 """
+_NOTHING_EARLIER: Final = f"create temp table earlier as {_EVENTS} limit 0"
+_MESSAGE_IDS: Final = f"select min(message_id), max(message_id) from stream.events where {_NEW}"
 
-_COPIES_OF_EVENTS: Final = """
+_COPIES_OF_EVENTS: Final = f"""
+create temp table copies as
 with told as not materialized (
-    select rowid as event_row, event_at, anonymous_id, message_id, "partition", "offset"
-    from stream.events
-    where rowid between $first_row and $last_row
+    {_EVENTS} where {_NEW}
     union all
     from earlier
 ),
@@ -294,13 +298,13 @@ def _find_changes(
 ) -> list[date] | None:
     """Makes pinned_copies, of all events that are second ones, and pinned_changed_days. Returns these; None for all."""
     rows = {"first_row": 0 if before is None else before[1].last_row + 1, "last_row": last_row}
-    ids, earlier = dict.fromkeys(("least", "greatest")), f"{_EARLIER} limit 0"  # nothing is earlier than all
-    if before is not None:
-        query = f"select min(message_id), max(message_id) from stream.events where {_NEW}"
-        ids, earlier = dict(zip(ids, con.execute(query, rows).fetchall()[0], strict=True)), _EARLIER
-    con.execute(f"create temp table earlier as {earlier}", rows | ids)
+    if before is None:
+        con.execute(_NOTHING_EARLIER)
+    else:
+        least, greatest = con.execute(_MESSAGE_IDS, rows).fetchall()[0]
+        con.execute(_EARLIER, rows | {"least": least, "greatest": greatest})
     # Of events that came more than once, those of which at least one came since the build before.
-    con.execute(f"create temp table copies as {_COPIES_OF_EVENTS}", rows)
+    con.execute(_COPIES_OF_EVENTS, rows)
     again = f"select event_row from {before[0]}.pinned_copies" if before else "select null::bigint where false"
     con.execute(f"create table {schema}.pinned_copies as ({_SECOND_ONES}) union ({again})")
     days = None

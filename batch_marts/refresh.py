@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from batch_marts import builds
 from batch_marts.builds import Build
-from batch_marts.dbt import PROJECT, Finding, Project, Stopped
+from batch_marts.dbt import PROJECT, Finding, Project, Stopped, go_on
 from batch_marts.experiments import Experiment, events_of, load_experiments, settings_table
 from batch_marts.metrics import METRICS, load_metrics
 from batch_marts.pins import pin
@@ -138,6 +138,7 @@ def refresh(
         kind: builds.Kind = "full" if changed_days is None else "incremental"
         build = record(replace(build, kind=kind, pin=pinned, settings=digest))
         project = reading.result()
+        go_on(stopping)
         variables = rules.variables_with(experiments)
         with warehouse.reader() as reader:
             variables |= {"build_id": build.build_id, "rows_schema": builds.rows_schema(reader, build)}
@@ -145,7 +146,9 @@ def refresh(
             since = min(changed_days, default=pinned.as_of.date())
             variables |= {"previous_build": before.build_schema, "changed_since": since.isoformat()}
             variables["first_row"] = before.pin.last_row + 1
-        if found := breaches(project.folder) or project.build(variables, told, stopping):
+        found = breaches(project.folder)
+        go_on(stopping)
+        if found := found or project.build(variables, told, stopping):
             raise RefreshFailed(build, found)
         marts = project.marts()
         with warehouse.reader() as reader:

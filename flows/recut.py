@@ -7,7 +7,6 @@ stored events and the batch's. Looking up what is stored takes most of the time:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import duckdb
@@ -18,7 +17,6 @@ from flows.rules import FlowRules
 from flows.sessions import ACTIVITY, SESSIONS, cut, in_order
 from sinks.tables import registered
 
-_BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)  # no event is older
 # Which sessions of so few devices matter is found sooner than the file is read again.
 _KNOWN: Final = f"""
 with all_sessions as (
@@ -92,7 +90,7 @@ def kept_of(con: duckdb.DuckDBPyConnection, devices: pl.Series, activity: pl.Dat
         "device", "anonymous_id", start_at="started_at", start_message_id="first_message_id"
     )
     # Given as a number, so that what is older needs not be read at all.
-    asked = {"since": start["start_at"].min() or _BEGINNING, "by_library": bool(rules.sessions.gap_by_library)}
+    asked = {"since": start["start_at"].min(), "by_library": bool(rules.sessions.gap_by_library)}
     with registered(con, "late_from", start.to_arrow()):
         stored = con.execute(_STORED, asked).pl().join(start, on="device")
     is_before = (pl.col("event_at") == pl.col("start_at")) & (pl.col("message_id") < pl.col("start_message_id"))

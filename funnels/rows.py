@@ -209,8 +209,7 @@ def _fields(definitions: Sequence[FunnelDefinition]) -> Iterator[EventField]:
 def _by_name_alone(definition: FunnelDefinition) -> bool:
     """Whether every event of a name that it asks for fills a step or voids an entry."""
     matches = [match for step in definition.steps for match in step.matches]
-    plain = not any(match.conditions for match in (*matches, *definition.exclude))
-    return plain and definition.order != "strict"
+    return definition.order != "strict" and not any(match.conditions for match in (*matches, *definition.exclude))
 
 
 def _bounds(definitions: Sequence[FunnelDefinition], bind: Binder) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from funnels.rows import time_of
 from sinks.tables import registered
 
 Hashes = npt.NDArray[np.uint64]
@@ -58,6 +59,32 @@ select rowid as "row", message_id, anonymous_id, event_at, "partition", "offset"
 from stream.events
 where rowid between $low and $high and rowid in (select "row" from asked_rows)
 """
+
+
+_SAID: Final = """
+select e.rowid as "row", {columns}
+from stream.events as e
+where e.rowid >= $first and e.rowid < $end and e.name in (select unnest($names)) and not e.is_bot and ({asked})
+  and ($since::timestamptz is null or e.event_at >= $since) and ($until::timestamptz is null or e.event_at <= $until)
+"""
+
+_FOREVER: Final = np.iinfo(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Times from `since` up to `until`, both in it, in microseconds since 1970."""
+
+    since: int = _FOREVER.min
+    until: int = _FOREVER.max
+
+    def holds(self, other: Span) -> bool:
+        """Whether all of `other` is in it."""
+        return self.since <= other.since and other.until <= self.until
+
+    def and_to(self, other: Span) -> Span:
+        """The shortest one in which both are."""
+        return Span(min(self.since, other.since), max(self.until, other.until))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +166,27 @@ def messages(con: duckdb.DuckDBPyConnection, rows: npt.NDArray[Any]) -> pl.DataF
     """row, message_id, anonymous_id, event_at, partition and offset of `rows`."""
     with registered(con, "asked_rows", pa.table({"row": rows.astype(np.int64)})):
         return con.execute(_MESSAGES, {"low": int(rows.min()), "high": int(rows.max())}).pl()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What SQL says of events: `columns` by name, of those of which `asked` is true; `bound` are the values in them."""
+
+    columns: Mapping[str, str]
+    asked: str
+    bound: Mapping[str, object]
+
+    def of(
+        self, con: duckdb.DuckDBPyConnection, names: Iterable[str], span: Span, first: int, end: int
+    ) -> Iterator[pa.RecordBatch]:
+        """row and these columns of the events of `names` in `span` from row `first` to before `end`, in any order."""
+        columns = ", ".join(f"{sql} as {name}" for name, sql in self.columns.items())
+        times = {
+            "since": None if span.since == _FOREVER.min else time_of(span.since),
+            "until": None if span.until == _FOREVER.max else time_of(span.until),
+        }
+        asked = {**self.bound, **times, "names": sorted(names), "first": first, "end": end}
+        yield from con.execute(_SAID.format(columns=columns, asked=self.asked), asked).to_arrow_reader(AT_ONCE)
 
 
 def _array(column: pa.Array) -> npt.NDArray[Any]:

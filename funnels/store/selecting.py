@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import Final
 
 import duckdb
 import numpy as np
@@ -17,16 +16,11 @@ from funnels.store import reading
 from funnels.store.codes import Codes
 from funnels.store.collecting import Selection
 from funnels.store.contents import Contents
-from funnels.store.values import FieldValues, Span
+from funnels.store.reading import Span
+from funnels.store.room import grown
+from funnels.store.values import FieldValues
 
 Ints = npt.NDArray[np.int64]
-
-_LOOK_UP: Final = """
-select e.rowid as "row", {columns}
-from stream.events as e
-where e.rowid >= $first and e.name in (select unnest($names)) and not e.is_bot and ({asked})
-  and ($since::timestamptz is null or e.event_at >= $since) and ($until::timestamptz is null or e.event_at <= $until)
-"""
 
 
 class LookedUp:
@@ -50,12 +44,8 @@ class LookedUp:
         # Whether an event may lie between two steps is told by its kind, which the store knows.
         order = "ordered" if definition.order == "strict" else definition.order
         columns = columns_sql(definition.model_copy(update={"order": order, "breakdown": None}), "", bind)
-        self._columns = tuple(columns)
         asked = " or ".join(f"{name} <> 0" for name in columns if name in ("fills", "voids"))
-        told = ", ".join(f"{sql} as {name}" for name, sql in columns.items())
-        self._sql = _LOOK_UP.format(columns=told, asked=asked)
-        until = None if definition.until is None else latest_of(definition.until, definition.window)
-        self._values = {**bind.values, "since": definition.since, "until": until, "names": sorted(self.names)}
+        self._said = reading.Said(columns, asked, bind.values)
         self.lock = threading.Lock()
 
     @property
@@ -63,27 +53,18 @@ class LookedUp:
         """Bytes in use."""
         return self.fills.nbytes + self.voids.nbytes + self.holds.nbytes
 
-    def look_up(self, con: duckdb.DuckDBPyConnection, end: int) -> None:
-        """Like `follow`, where much may be new; others may look at the events meanwhile."""
-        if self.values is not None:
-            self.values.look_up(con, self._valued, self.span, end)
-        self._follow(con, end)
-
     def follow(self, con: duckdb.DuckDBPyConnection, end: int) -> None:
         """Asks of the rows below `end` that were not asked of yet."""
         if self.values is not None:
             self.values.follow(con, self._valued, self.span, end)
-        self._follow(con, end)
-
-    def _follow(self, con: duckdb.DuckDBPyConnection, end: int) -> None:
         if not self.names or end <= self.next_row:
             return
-        self._grow(end)
-        for batch in con.execute(self._sql, {**self._values, "first": self.next_row}).to_arrow_reader(reading.AT_ONCE):
+        for name in self._said.columns:
+            setattr(self, name, grown(getattr(self, name), end, 0))
+        for batch in self._said.of(con, self.names, self.span, self.next_row, end):
             rows = batch["row"].to_numpy()
-            known = rows < end
-            for name in self._columns:
-                getattr(self, name)[rows[known]] = batch[name].to_numpy(zero_copy_only=False)[known]
+            for name in self._said.columns:
+                getattr(self, name)[rows] = batch[name].to_numpy(zero_copy_only=False)
         self.next_row = end
 
     def hashes(self, con: duckdb.DuckDBPyConnection) -> reading.Hashes:
@@ -91,14 +72,6 @@ class LookedUp:
         if not len(self._hashes):
             self._hashes = reading.hashes(con, self.asked)
         return self._hashes
-
-    def _grow(self, size: int) -> None:
-        for name in self._columns:
-            array = getattr(self, name)
-            if len(array) < size:
-                larger = np.zeros(max(size, len(array) * 9 // 8), array.dtype)
-                larger[: len(array)] = array
-                setattr(self, name, larger)
 
 
 def answers(definition: FunnelDefinition) -> bool:

@@ -140,7 +140,7 @@ class Store:
             return
         looked_up = self._looked_up_for(definition)
         with looked_up.lock:
-            looked_up.look_up(con, contents.next_row)
+            looked_up.follow(con, contents.next_row)
             with self._lock, _snapshot(con):
                 moment = self._follow(con, contents) if self._contents is contents else None
                 if moment is None:

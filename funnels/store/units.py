@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from funnels.store import kernels
 from funnels.store.codes import CodeBook, Codes
+from funnels.store.room import grown
 
 Ints = npt.NDArray[np.int64]
 
@@ -115,12 +116,12 @@ class Units:
         count = len(self)
         if count == known:
             return units
-        self.device, self.person = _grown(self.device, count, NOBODY), _grown(self.person, count, NOBODY)
-        self.begin, self.end, self.limit = (_grown(bounds, count, 0) for bounds in (self.begin, self.end, self.limit))
-        self.next_of_device = _grown(self.next_of_device, count, -1)
-        self.next_of_person = _grown(self.next_of_person, count, -1)
-        self.first_of_device = _grown(self.first_of_device, int(devices.max(initial=-1)) + 1, -1)
-        self.first_of_person = _grown(self.first_of_person, int(persons.max(initial=-1)) + 1, -1)
+        self.device, self.person = grown(self.device, count, NOBODY), grown(self.person, count, NOBODY)
+        self.begin, self.end, self.limit = (grown(bounds, count, 0) for bounds in (self.begin, self.end, self.limit))
+        self.next_of_device = grown(self.next_of_device, count, -1)
+        self.next_of_person = grown(self.next_of_person, count, -1)
+        self.first_of_device = grown(self.first_of_device, int(devices.max(initial=-1)) + 1, -1)
+        self.first_of_person = grown(self.first_of_person, int(persons.max(initial=-1)) + 1, -1)
         kernels.link(units, devices, known, self.device, self.next_of_device, self.first_of_device)
         kernels.link(units, persons, known, self.person, self.next_of_person, self.first_of_person)
         return units
@@ -183,12 +184,3 @@ class Units:
             kernels.copy_units(self.begin, self.end, old, new, begin)
         self.begin, self.end, self.limit = begin, begin + sizes, begin + rooms
         self.events, self.used = events, used
-
-
-def _grown(array: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:
-    """`array` with at least `size` places, the new ones holding `fill`."""
-    if size <= len(array):
-        return array
-    larger = np.full(max(size, len(array) * 3 // 2), fill, array.dtype)
-    larger[: len(array)] = array
-    return larger

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import duckdb
 import numpy as np
@@ -14,35 +13,14 @@ import pyarrow as pa
 
 from funnels.condition_sql import Binder, text_sql
 from funnels.fields import parse_field
-from funnels.rows import time_of
-from funnels.store import reading
 from funnels.store.codes import Codes
-
-_FOREVER: Final = np.iinfo(np.int64)
-
-_LOOK_UP: Final = """
-select e.rowid as "row", {value} as value
-from stream.events as e
-where e.rowid >= $first and e.rowid < $end and e.name in (select unnest($names)) and not e.is_bot {times}
-  and {value} is not null
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Times from `since` up to `until`, both in it, in microseconds since 1970."""
-
-    since: int = _FOREVER.min
-    until: int = _FOREVER.max
-
-    def and_to(self, other: Span) -> Span:
-        """The shortest one in which both are."""
-        return Span(min(self.since, other.since), max(self.until, other.until))
+from funnels.store.reading import Said, Span
+from funnels.store.room import grown
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What of the events of one name is known: those of `span` that stand below `end`."""
+    """What of the events of one name is known: those of `span` that stand below row `end`."""
 
     span: Span
     end: int
@@ -60,57 +38,48 @@ class FieldValues:
         self._code_of: dict[str, int] = {}
         self._known: dict[str, _Known] = {}
         self._writing = threading.Lock()
-        self._first_time = threading.Lock()
+        self._widening = threading.Lock()
         bind = Binder()
-        self._value = text_sql(parse_field(field), bind)
-        self._bound = bind.values
+        value = text_sql(parse_field(field), bind)
+        self._said = Said({"value": value}, f"{value} is not null", bind.values)
 
     @property
     def nbytes(self) -> int:
         """Bytes in use."""
         return self.codes.nbytes
 
-    def look_up(self, con: duckdb.DuckDBPyConnection, names: Iterable[str], span: Span, end: int) -> None:
-        """Like `follow`, which takes seconds where `names` or times are new: of two threads that ask for these the
-        second waits for the first."""
-        if all(
-            (known := self._known.get(name)) is not None and known.span.and_to(span) == known.span for name in names
-        ):
-            self.follow(con, names, span, end)
-            return
-        with self._first_time:
-            self.follow(con, names, span, end)
-
     def follow(self, con: duckdb.DuckDBPyConnection, names: Iterable[str], span: Span, end: int) -> None:
-        """Knows the values of the events of `names` in `span` that stand below row `end`."""
+        """Knows the values of the events of `names` in `span` that stand below row `end`. Where names or times are new
+        that takes seconds: of two threads that ask for these, the second waits for the first."""
+        if all(known is not None and known.span.holds(span) for known in map(self._known.get, names)):
+            self._follow(con, names, span, end)
+        else:
+            with self._widening:
+                self._follow(con, names, span, end)
+
+    def _follow(self, con: duckdb.DuckDBPyConnection, names: Iterable[str], span: Span, end: int) -> None:
         behind: dict[_Known | None, list[str]] = {}
         for name in names:
             behind.setdefault(self._known.get(name), []).append(name)
         for known, some in behind.items():
-            whole = span if known is None else known.span.and_to(span)
-            for first, last, part in _missing(known, whole, end):
-                self._ask(con, some, part, first, last)
-            for name in some:
-                self._known[name] = _Known(whole, end if known is None else max(known.end, end))
+            now = _Known(span, end) if known is None else _Known(known.span.and_to(span), max(known.end, end))
+            for first, last, part in _missing(known, now):
+                self._make_room(last)
+                for batch in self._said.of(con, some, part, first, last):
+                    self._write(batch["row"].to_numpy(), batch["value"])
+            self._note(some, now)
 
-    def _ask(self, con: duckdb.DuckDBPyConnection, names: list[str], span: Span, first: int, end: int) -> None:
-        bounds: dict[str, object] = {"first": first, "end": end, "names": names}
-        times = ""
-        if span.since > _FOREVER.min:
-            times, bounds["since"] = "and e.event_at >= $since", time_of(span.since)
-        if span.until < _FOREVER.max:
-            times, bounds["until"] = f"{times} and e.event_at <= $until", time_of(span.until)
-        self._make_room(end)
-        sql = _LOOK_UP.format(value=self._value, times=times)
-        for batch in con.execute(sql, {**self._bound, **bounds}).to_arrow_reader(reading.AT_ONCE):
-            self._write(batch["row"].to_numpy(), batch["value"])
+    def _note(self, names: list[str], now: _Known) -> None:
+        """Puts `now` on record, unless another thread has come to know of other times meanwhile."""
+        with self._writing:
+            for name in names:
+                known = self._known.get(name)
+                if known is None or now.span.holds(known.span):
+                    self._known[name] = now
 
     def _make_room(self, size: int) -> None:
         with self._writing:
-            if len(self.codes) < size:
-                larger: Codes = np.full(max(size, len(self.codes) * 9 // 8), -1, np.int32)
-                larger[: len(self.codes)] = self.codes
-                self.codes = larger
+            self.codes = grown(self.codes, size, -1)
 
     def _write(self, rows: npt.NDArray[np.int64], texts: pa.Array) -> None:
         encoded = texts.dictionary_encode()
@@ -124,14 +93,14 @@ class FieldValues:
                 self.codes[rows] = np.array(codes, np.int32)[encoded.indices.to_numpy()]
 
 
-def _missing(known: _Known | None, whole: Span, end: int) -> Iterator[tuple[int, int, Span]]:
-    """What is not known of `whole` below row `end`: rows from … to before …, and times."""
+def _missing(known: _Known | None, now: _Known) -> Iterator[tuple[int, int, Span]]:
+    """What has to be asked for, so that `now` is known where `known` was: rows from … to before …, and times."""
     if known is None:
-        yield 0, end, whole
+        yield 0, now.end, now.span
         return
-    if known.end < end:
-        yield known.end, end, whole
-    if whole.since < known.span.since:
-        yield 0, known.end, Span(whole.since, known.span.since - 1)
-    if whole.until > known.span.until:
-        yield 0, known.end, Span(known.span.until + 1, whole.until)
+    if known.end < now.end:
+        yield known.end, now.end, now.span
+    if now.span.since < known.span.since:
+        yield 0, known.end, Span(now.span.since, known.span.since - 1)
+    if now.span.until > known.span.until:
+        yield 0, known.end, Span(known.span.until + 1, now.span.until)

@@ -19,6 +19,7 @@ from funnels.result import FunnelResult
 from funnels.rows import rules_of, time_of
 from funnels.store.codes import Codes
 from funnels.store.contents import Contents
+from funnels.store.room import grown
 from funnels.store.store import Looking, Store
 from funnels.store.values import FieldValues
 from funnels.walk import NEVER, Entries
@@ -116,15 +117,8 @@ class Watched:
         self._valued_by = looking.looked_up.values
 
     def _make_room(self, subjects: int) -> None:
-        known = len(self._reached)
-        if subjects <= known:
-            return
-        room = max(subjects, known * 9 // 8)
-        began, reached = np.zeros(room, np.int64), np.zeros(room, np.int64)
-        at = np.full((room, self._rules.steps), NEVER, np.int64)
-        values = np.full(room, -1, np.int32)
-        began[:known], reached[:known], at[:known], values[:known] = self._began, self._reached, self._at, self._values
-        self._began, self._reached, self._at, self._values = began, reached, at, values
+        self._began, self._reached = grown(self._began, subjects, 0), grown(self._reached, subjects, 0)
+        self._at, self._values = grown(self._at, subjects, NEVER), grown(self._values, subjects, -1)
 
 
 class WatchedFunnels:

@@ -16,14 +16,14 @@ import yaml
 
 from batch_marts.builds import builds, published, schemas
 from batch_marts.dbt import PROJECT
-from batch_marts.refresh import Funnels, MartRules, RefreshFailed, Stopped, refresh, rollback
+from batch_marts.refresh import Funnels, MartRules, RefreshFailed, Stopped, Told, refresh, rollback
 from demo import EXPERIMENTS
 from sinks.warehouse import Warehouse
 from stitchline.errors import UsageError
 
 MARTS = [f"fct_{number}" for number in range(6)]
 ROUNDS = 20
-OUTCOMES = {3: "test", 7: "model", 8: "stopped", 12: "test", 13: "test", 17: "stopped"}
+OUTCOMES = {3: "test", 7: "model", 8: "stopped", 12: "test", 13: "test", 17: "stopped at once"}
 """How the rounds fail that do."""
 
 
@@ -124,14 +124,16 @@ def test_readers_see_one_build_whatever_becomes_of_the_next(tmp_path: Path) -> N
         for number in range(1, ROUNDS + 1):
             fails = OUTCOMES.get(number, "nothing")
             stopping = threading.Event()
-            told = (lambda what, done, of, stop=stopping: stop.set()) if fails == "stopped" else (lambda *_: None)
+            heard: list[str] = []
+            told = telling(heard, stopping, fails)
             this = with_round(rules, number, fails)
             before = reader.seen.total()
             if fails == "nothing":
                 assert refresh(warehouse, this, FUNNELS, told=told, stopping=stopping).status == "published"
             else:
-                with pytest.raises(Stopped if fails == "stopped" else RefreshFailed):
+                with pytest.raises(Stopped if fails.startswith("stopped") else RefreshFailed):
                     refresh(warehouse, this, FUNNELS, told=told, stopping=stopping)
+                assert (heard == ["pin"]) is (fails == "stopped at once"), "then nothing is built"
             assert reader.seen.total() > before, "it reads while a build is made"
             if number == 10:
                 assert rollback(warehouse).status == "published"
@@ -149,6 +151,17 @@ def test_readers_see_one_build_whatever_becomes_of_the_next(tmp_path: Path) -> N
             there = [b for b in every if b.build_schema in schemas(con)]
             assert len(there) == rules.kept
             assert {b.status for b in there} == {"published", "replaced"}
+
+
+def telling(heard: list[str], stopping: threading.Event, fails: str) -> Told:
+    """Hears what is done, and stops what is to be stopped: while it is made ready, or at the first thing built."""
+
+    def told(what: str, done: int, of: int) -> None:
+        heard.append(what)
+        if fails == ("stopped at once" if what == "pin" else "stopped"):
+            stopping.set()
+
+    return told
 
 
 def with_round(rules: MartRules, number: int, fails: str = "nothing") -> MartRules:
