@@ -16,7 +16,7 @@ from funnels.store import reading
 from funnels.store.codes import Codes
 from funnels.store.collecting import Selection
 from funnels.store.contents import Contents
-from funnels.store.reading import Span
+from funnels.store.reading import Said, Span
 from funnels.store.room import grown
 from funnels.store.values import FieldValues
 
@@ -45,7 +45,7 @@ class LookedUp:
         order = "ordered" if definition.order == "strict" else definition.order
         columns = columns_sql(definition.model_copy(update={"order": order, "breakdown": None}), "", bind)
         asked = " or ".join(f"{name} <> 0" for name in columns if name in ("fills", "voids"))
-        self._said = reading.Said(columns, asked, bind.values)
+        self._said = Said(columns, asked, bind.values)
         self.lock = threading.Lock()
 
     @property
